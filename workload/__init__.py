@@ -1,0 +1,1 @@
+"""The card workload's own code: its simulator, its model, and the published protocol."""
