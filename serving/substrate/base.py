@@ -1,0 +1,82 @@
+"""What a place to run a release must offer; the release loop knows nothing else of it.
+
+The released object is a SeldonDeployment (a plain dict). It is the only state: whoever writes it names
+the version that was read (``metadata.resourceVersion``), so of two writers one gets a Conflict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from seaway.errors import SeawayError
+
+CREATING, AVAILABLE, FAILED = "Creating", "Available", "Failed"  # Seldon's own words for status.state
+LATENCY_EDGES_MS = (5, 10, 25, 50, 100, 250, 500, 1000)  # a latency objective must be one of these
+
+
+class Conflict(SeawayError):
+    """Someone else wrote the object since it was read: read it again and decide anew."""
+
+
+class NotFound(SeawayError):
+    """There is no released object of that name."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What really runs, as against what the object asks for."""
+
+    ready: dict[str, bool]  # by predictor of the object
+    weights: dict[str, int]  # as the proxy routes now, in percent; empty before the first route
+    url: str | None  # base address: POST {url}/api/v1.0/predictions
+    state: str = CREATING
+    message: str = ""  # why something is not ready, with a server's last log lines
+    generation: int = 0  # of the object that the weights and predictors follow
+    restarts: dict[str, int] = field(default_factory=dict)  # crashes by predictor
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Cumulative counts of one predictor since it came; a crash may set parts back to zero.
+
+    ``requests`` all that the proxy gave it, each once; ``errors`` those of them that it failed: a 5xx,
+    a lost or refused connection, a timeout, also when another predictor then answered the caller.
+    ``slow`` by edge: requests that took longer than that many milliseconds. ``answered`` rows scored
+    and ``decisions`` rows decided positive, by the predictor's own count.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    slow: dict[int, int] = field(default_factory=dict)
+    decisions: int = 0
+    answered: int = 0
+
+
+class Substrate(Protocol):
+    """Where released objects live and run. Every method may raise SeawayError."""
+
+    @property
+    def metrics_url(self) -> str:
+        """One Prometheus page with the proxy's and every predictor's metrics."""
+
+    def create(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Store a new object and return it with uid, generation and resourceVersion; Conflict if it exists."""
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The object as last written; NotFound when there is none."""
+
+    def write(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Replace the object if its resourceVersion is still the read one, else Conflict; returns the new one."""
+
+    def delete(self, name: str) -> None:
+        """Remove the object; its predictors drain and stop. Nothing happens when there is none."""
+
+    def status(self, name: str) -> Status:
+        """What runs now; NotFound when there is no such object."""
+
+    def wait_ready(self, name: str, timeout: float = 60.0) -> Status:
+        """Wait until all predictors are ready and the weights are as written; SeawayError says what is not."""
+
+    def counters(self, name: str) -> dict[str, Counters]:
+        """The counts of each predictor in the object, and of no other."""
