@@ -1,0 +1,34 @@
+# Every verb is one call. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install both environments from the lock (the other verbs do it too)
+	@$(if $(PYTHON),$(PYTHON),$(error Seaway needs Python 3.11 or 3.12 on PATH, or PYTHON=/path/to/python)) -P seaway/bootstrap.py
+
+demo: setup ## the release train, from raw data to a promoted canary [SCALE=small] [DATA=path]
+	@.venv/bin/seaway demo $(OPTIONS)
+
+test: setup lint ## the tests, about ten minutes on two cores
+	@.venv/bin/python -m pytest -m "not slow"
+
+test-slow: setup ## the long tests: published scale, kill -9 at random moments
+	@.venv/bin/python -m pytest -m slow
+
+lint: setup ## style and layers
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports
+
+bench: setup ## each performance claim, both sides in one run
+	@.venv/bin/python -m benchmarks
+
+clean: ## remove what runs have made; the environments stay
+	rm -rf .seaway .pytest_cache .ruff_cache .hypothesis .import_linter_cache
