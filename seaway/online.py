@@ -1,0 +1,2 @@
+"""x"""
+INPUT_PREFIX = "input__"
