@@ -1,0 +1,197 @@
+"""The report's charts: each function takes plain numbers and gives one inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from components.report.svg import Plot, Scale, short, ticks
+
+Points = tuple[Sequence[float], Sequence[float]]
+_LN10 = math.log(10)
+
+
+def curve(kind: str, series: Mapping[str, Points]) -> Markup:
+    """ROC, precision-recall or calibration curves by model; both axes run from 0 to 1 (calibration: to its data)."""
+    labels = {
+        "roc": ("false positive rate", "true positive rate"),
+        "pr": ("recall", "precision"),
+        "calibration": ("mean predicted probability", "observed share"),
+    }[kind]
+    top = 1.0
+    if kind == "calibration":
+        top = max([0.05, *(max((*xs, *ys), default=0.0) for xs, ys in series.values())])
+        top = min(1.0, math.ceil(top * 10 + 0.01) / 10)
+    plot = Plot(f"{kind} curves of {', '.join(series)}", (0, top), (0, top)).axes(*labels)
+    if kind != "pr":
+        plot.line([0, top], [0, top], "reference")
+    for who in sorted(series, key=lambda name: name == "candidate"):  # the candidate is drawn last, on top
+        xs, ys = series[who]
+        plot.line(xs, ys, who)
+        if kind == "calibration":
+            for x, y in zip(xs, ys, strict=True):
+                plot.dot(x, y, who)
+        plot.hover(xs, ys, [f"{who}\n{labels[0]} {x:.3f}\n{labels[1]} {y:.3f}" for x, y in zip(xs, ys, strict=True)])
+    return plot.svg()
+
+
+def learning(trials: Mapping[str, Points], best: str, metric: str) -> Markup:
+    """The metric by epoch, one line a trial; ``best`` names the trial that stands out."""
+    xs = [x for points in trials.values() for x in points[0]]
+    ys = [y for points in trials.values() for y in points[1]]
+    low, high = min(ys), max(ys)
+    pad = (high - low) * 0.06 or 0.01
+    plot = Plot(f"{metric} by epoch for {len(trials)} trials", (min(xs), max(xs) + 0.01), (low - pad, high + pad))
+    every = sorted({round(x) for x in ticks(min(xs), max(xs), 6)})
+    plot.axes("epoch", metric.replace("_", " "), x_ticks=every)
+    for name in sorted(trials, key=lambda name: name == best):
+        points = trials[name]
+        class_ = "candidate strong" if name == best else "other"
+        plot.line(*points, class_)
+        plot.dot(points[0][-1], points[1][-1], class_, radius=3)
+        tips = [f"trial {name}\nepoch {x:g}: {y:.4f}" for x, y in zip(*points, strict=True)]
+        plot.hover(*points, tips, most=20)
+    return plot.svg()
+
+
+def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, metric: str) -> Markup:
+    """Parallel coordinates: one line a trial over its parameters and, last, the metric, which colours it.
+
+    Numeric axes are linear, or logarithmic where the values span a factor of 30; words get even places.
+    """
+    columns = [*axes, metric]
+    gap = 150
+    plot = Plot(
+        f"{len(rows)} trials: {', '.join(axes)} and {metric}",
+        (0, len(columns) - 1),
+        (0, 1),
+        width=max(560, gap * (len(columns) - 1) + 150),
+        height=300,
+        left=76,
+        right=76,
+        top=34,
+        bottom=26,
+        class_="plot wide",
+    )
+    places = {}
+    for i, name in enumerate(columns):
+        places[name], marks = _axis([row[name] for row in rows])
+        plot.add("line", class_="axis", x1=plot.sx(i), x2=plot.sx(i), y1=plot.top, y2=plot.height - plot.bottom)
+        plot.text(plot.sx(i), 16, name.replace("_", " "), "label axisname", "middle")
+        for place, words in marks:
+            x, y = plot.sx(i), plot.sy(place)
+            plot.add("line", class_="tickmark", x1=x - 3, x2=x + 3, y1=y, y2=y)
+            side, anchor = (8, "start") if i == len(columns) - 1 else (-8, "end")
+            plot.text(x + side, y + 3.5, words, "tick halo", anchor)
+    scores = [row[metric] for row in rows]
+    spread = Scale(min(scores), max(scores), 0, 100)
+    for row in sorted(rows, key=lambda row: (row["trial"] == best, row[metric])):
+        strong = row["trial"] == best
+        lines = [f"trial {row['trial']}{' (best)' if strong else ''}", *(f"{c}: {_word(row[c])}" for c in columns)]
+        xs = [plot.sx(i) for i in range(len(columns))]
+        ys = [plot.sy(places[c](row[c])) for c in columns]
+        path = f"M{xs[0]:.1f} {ys[0]:.1f}"
+        for (x0, y0), (x1, y1) in zip(zip(xs, ys, strict=True), list(zip(xs, ys, strict=True))[1:], strict=False):
+            bend = (x1 - x0) * 0.4
+            path += f"C{x0 + bend:.1f} {y0:.1f} {x1 - bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
+        plot.add(
+            "path",
+            class_="line heat strong" if strong else "line heat",
+            d=path,
+            data_tip="\n".join(lines),
+            style=f"--heat:{spread(row[metric]):.0f}%",
+        )
+    return plot.svg()
+
+
+def _word(value: Any) -> str:
+    return short(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _axis(values: Sequence[Any]) -> tuple[Any, list[tuple[float, str]]]:
+    """Where a value stands on an axis from 0 to 1, and the axis's tick marks (place, words)."""
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    kinds = sorted(set(values), key=lambda v: v if numeric else str(v))
+    if not numeric or len(kinds) <= 4:  # few different values: even places, each with its own mark
+        spot = {v: 0.5 if len(kinds) == 1 else 0.04 + 0.92 * i / (len(kinds) - 1) for i, v in enumerate(kinds)}
+        return spot.__getitem__, [(p, _word(v)) for v, p in spot.items()]
+    log = kinds[0] > 0 and kinds[-1] / kinds[0] >= 30
+    turn = math.log10 if log else float
+    scale = Scale(turn(kinds[0]), turn(kinds[-1]), 0.04, 0.96)
+    marks = ticks(kinds[0], kinds[-1], 4)
+    if log:
+        powers = range(math.floor(scale.low), math.ceil(scale.high) + 1)
+        marks = [m * 10.0**p for p in powers for m in (1, 3) if kinds[0] <= m * 10.0**p <= kinds[-1]]
+    return (lambda v: scale(turn(v))), [(scale(turn(m)), short(m)) for m in marks]
+
+
+def whiskers(rows: Sequence[tuple[str, float, float, float]], low: float, high: float, zero: bool = False) -> Markup:
+    """Values with their intervals on one line each, for a table's cell: (class, value, low, high)."""
+    height = 9 * len(rows) + 7
+    plot = Plot(
+        "intervals", (low, high), (0, 1), width=190, height=height, left=5, right=5, top=0, bottom=0, class_="cell"
+    )
+    if zero:
+        plot.add("line", class_="rule reference", x1=plot.sx(0), x2=plot.sx(0), y1=0, y2=height)
+    for i, (class_, value, start, end) in enumerate(rows):
+        y = 8 + 9 * i
+        plot.add("line", class_=f"line {class_}", x1=plot.sx(start), x2=plot.sx(end), y1=y, y2=y)
+        plot.add("circle", class_=f"dot {class_}", cx=plot.sx(value), cy=y, r=3.5)
+    return plot.svg()
+
+
+def evidence(
+    name: str,
+    times: Sequence[float],
+    promote: Sequence[float],
+    rollback: Sequence[float],
+    limits: tuple[float | None, float | None],
+    span: tuple[float, float],
+    tips: Sequence[str],
+) -> Markup:
+    """One guardrail's evidence over seconds: natural logs of E_promote and E_rollback, drawn as powers of ten.
+
+    ``limits`` are the natural logs of the two thresholds. The axis ends at 10^-3 and just above what is needed;
+    what lies beyond is drawn at its edge.
+    """
+    p, r = [v / _LN10 for v in promote], [v / _LN10 for v in rollback]
+    bounds = [v / _LN10 for v in limits if v is not None]
+    top = min(6.0, math.ceil(max([1.0, *p, *r, *bounds])))
+    top = max(top, math.ceil(max([1.0, *bounds]) + 0.4))
+    bottom = max(-3.0, math.floor(min([-1.0, *p, *r])))
+    plot = Plot(f"evidence on {name} over time", span, (bottom, top), height=230, width=400, left=46)
+    marks = [k for k in range(int(bottom), int(top) + 1) if top - bottom <= 6 or k % 2 == 0]
+    plot.axes("seconds", "E", y_ticks=marks, y_format=_power)
+    plot.level(0, "reference")
+    for limit, class_, word in zip(limits, ("promote", "rollback"), ("promote", "roll back"), strict=True):
+        if limit is not None:
+            plot.level(limit / _LN10, class_, f"{word} at {short(round(math.exp(limit), 1))}")
+    plot.line(times, r, "rollback")
+    plot.line(times, p, "promote")
+    for values, class_ in ((r, "rollback"), (p, "promote")):
+        if values:
+            plot.dot(times[-1], values[-1], class_)
+    plot.hover(times, p, tips, most=40)
+    plot.hover(times, r, tips, most=40)
+    return plot.svg()
+
+
+def _power(k: float) -> str:
+    return {0: "1", 1: "10", 2: "100", 3: "1,000", -1: "0.1", -2: "0.01", -3: "0.001"}.get(int(k), f"10^{int(k)}")
+
+
+def weights(times: Sequence[float], canary: Sequence[float], span: tuple[float, float]) -> Markup:
+    """The canary's share of traffic over seconds, as steps that hold until the next write."""
+    plot = Plot(
+        "canary weight over time", span, (0, 100), height=120, width=860, left=46, bottom=40, class_="plot wide"
+    )
+    plot.axes("seconds", "canary %", y_ticks=[0, 25, 50, 75, 100], y_format=lambda v: f"{v:g}")
+    ends = [*times[1:], span[1]]
+    for start, end, share in zip(times, ends, canary, strict=True):
+        if share > 0:
+            plot.box(start, end, 0, share, "area", tip=f"{start:.0f} s to {end:.0f} s\ncanary {share:g} %")
+    plot.line([*times, span[1]], [*canary, canary[-1]], "candidate", step=True)
+    return plot.svg()

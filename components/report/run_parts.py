@@ -1,0 +1,155 @@
+"""The report's parts about the run: headline, pipeline, data and sweep. Each gives what its template shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from components.report import charts
+from components.report.dag import clock, dag
+from components.report.records import NotRun, Records, moment
+from components.report.svg import short
+
+WORDS = {"promoted": "was promoted", "rolled back": "was rolled back", "held": "was held"}
+
+
+def title(release: dict[str, Any]) -> str:
+    """What a candidate is called in this report."""
+    candidate = release.get("candidate") or {}
+    name = candidate.get("version")
+    text = f"Version {name}" if name is not None else str(release.get("release", "The candidate"))
+    label = candidate.get("label") or release.get("label")
+    return f"{text} ({label})" if label else text
+
+
+def headline(records: Records) -> dict[str, Any]:
+    """The verdicts in plain words and the numbers that matter most."""
+    cards = []
+    for release in records.releases:
+        verdict = str(release.get("verdict") or "not decided")
+        began, ended = moment(release.get("started")), moment(release.get("ended"))
+        took = f" after {clock((ended - began).total_seconds())}" if began and ended else ""
+        champion = (release.get("champion") or {}).get("version")
+        cards.append(
+            {
+                "verdict": verdict,
+                "class": verdict.replace(" ", "-"),
+                "title": title(release),
+                "words": f"{title(release)} {WORDS.get(verdict, verdict)}{took}.",
+                "reason": release.get("reason") or "",
+                "against": f"against version {champion}"
+                if champion is not None
+                else "with no champion to compare with",
+                "release": release.get("release", ""),
+            }
+        )
+    return {"cards": cards, "numbers": _numbers(records)}
+
+
+def _numbers(records: Records) -> list[dict[str, str]]:
+    tiles = []
+    best = (records.find("evaluate", "metrics.json") or {}).get("candidate") or {}
+    for name in ("average_precision", "auc_roc"):
+        if isinstance(best.get(name), dict):
+            m = best[name]
+            note = f"{short(m['low'])} to {short(m['high'])}"
+            tiles.append({"name": name.replace("_", " "), "value": short(m["value"]), "note": note})
+    traffic = [t for r in records.releases if isinstance(t := r.get("traffic"), dict) and t.get("sent")]
+    if traffic:
+        sent, failed = (sum(int(t.get(key) or 0) for t in traffic) for key in ("sent", "failed"))
+        tiles.append({"name": "requests served", "value": f"{sent:,}", "note": f"{failed:,} failed"})
+        p50, p99 = (traffic[0].get(key) for key in ("p50_ms", "p99_ms"))
+        if p50 is not None:
+            note = f"p99 {short(p99)} ms" if p99 else ""
+            tiles.append({"name": "answer time, median", "value": f"{short(p50)} ms", "note": note})
+    parity = [p for r in records.releases if isinstance(p := r.get("parity"), dict) and p.get("checked")]
+    if parity:
+        wrong = sum(int(p.get("feature_differences") or 0) for p in parity)
+        checked = sum(int(p["checked"]) for p in parity)
+        tiles.append({"name": "feature differences", "value": f"{wrong:,}", "note": f"in {checked:,} served requests"})
+    steps = records.run.get("steps") or []
+    if steps:
+        ran = sum(s.get("status") == "ran" for s in steps)
+        tiles.append(
+            {
+                "name": "pipeline",
+                "value": clock(sum(float(s.get("seconds") or 0) for s in steps)),
+                "note": f"{ran} of {len(steps)} steps ran",
+            }
+        )
+    return tiles
+
+
+def pipeline(records: Records) -> dict[str, Any]:
+    """The steps as a graph and as a table."""
+    steps = records.run.get("steps") or []
+    if not steps:
+        raise NotRun("No pipeline run is on record.")
+    return {"graph": dag(steps), "steps": [{**s, "clock": clock(float(s.get("seconds") or 0))} for s in steps]}
+
+
+def data(records: Records) -> dict[str, Any]:
+    """What came in, what was set aside and why, and how the rows were split."""
+    sources = {name: s for name, s in records.summary("validate").items() if isinstance(s, dict) and "rows_in" in s}
+    if not sources:
+        raise NotRun("The data were not validated in this run.")
+    splits = []
+    for name, part in _splits(records).items():
+        splits.append({"name": name, **part, "share": part["positives"] / part["rows"] if part.get("rows") else None})
+    return {"sources": sources, "splits": splits, "examples": _quarantined(records)}
+
+
+def _splits(records: Records) -> dict[str, dict[str, Any]]:
+    summary = records.summary("dataset")
+    summary = summary.get("splits", summary)
+    return {k: v for k, v in summary.items() if isinstance(v, dict) and "rows" in v and "positives" in v}
+
+
+def _quarantined(records: Records, most: int = 8) -> list[dict[str, Any]]:
+    outputs = records.run.get("outputs") or {}
+    for path in (
+        outputs.get("quarantine"),
+        outputs.get("validate") and Path(outputs["validate"]) / "quarantine.parquet",
+    ):
+        if path and Path(path).is_file():
+            return records.table(Path(path), most).to_dicts()
+    return []
+
+
+def sweep(records: Records) -> dict[str, Any]:
+    """Every trial's parameters and result, and how each learnt."""
+    best = records.json("tune", "best.json")
+    path = records.folder("tune") / "trials.parquet"
+    if not path.is_file():
+        raise NotRun("The sweep left no table of trials.")
+    table = records.table(path)
+    metric, chosen = best["metric"], str(best["trial"])
+    columns = {name.rsplit("/", 1)[-1]: name for name in table.columns}
+    axes = [name for name in best["params"] if name in columns]
+    lines: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    rows: dict[str, dict[str, Any]] = {}
+    for row in table.sort("epoch", nulls_last=True).to_dicts():
+        value, name = row.get(columns.get(metric, metric)), str(row["trial"])
+        if value is None or value != value:
+            continue
+        if row.get("epoch") is not None:
+            lines[name][0].append(float(row["epoch"]))
+            lines[name][1].append(float(value))
+        entry = rows.setdefault(name, {"trial": name, "seconds": 0.0, metric: value})
+        entry |= {a: row[columns[a]] for a in axes}
+        entry |= {"status": row.get("status"), "epochs": row.get("epoch"), metric: max(value, entry[metric])}
+        entry["seconds"] = max(float(row.get("seconds") or 0), entry["seconds"])
+    if not rows:
+        raise NotRun("No trial of the sweep has reported a result.")
+    ranked = sorted(rows.values(), key=lambda r: r[metric], reverse=True)
+    full = [row for row in ranked if all(row.get(a) is not None for a in axes)]
+    return {
+        "metric": metric,
+        "best": best,
+        "axes": axes,
+        "rows": ranked,
+        "chosen": chosen,
+        "parallel": charts.parallel(full, axes, chosen, metric) if full else None,
+        "learning": charts.learning(lines, chosen, metric) if lines else None,
+    }

@@ -1,0 +1,177 @@
+"""A small plotting surface that writes inline SVG: scales, axes and marks.
+
+Marks carry CSS classes and no colours, so one drawing follows the page's light and dark themes, and
+every text passes through the escaping of ``markupsafe``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+
+def short(value: float) -> str:
+    """A number for an axis or a table: at most four significant digits, no trailing zeros."""
+    if value != value or math.isinf(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        return f"{value:.1e}"
+    text = f"{value:.4g}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) that lie within [low, high]."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / about
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def tag(name: str, body: Markup | str = "", /, **attributes: object) -> Markup:
+    """One element; ``class_`` and ``data_tip`` style names become ``class`` and ``data-tip``; None is left out."""
+    pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
+    text = Markup("").join(Markup(' {}="{}"').format(key, _plain(value)) for key, value in pairs)
+    return Markup("<{}{}>{}</{}>").format(name, text, body, name)
+
+
+def _plain(value: object) -> object:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from data [low, high] to pixels [start, end]; values outside are held at the edges."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        if self.high == self.low:
+            return (self.start + self.end) / 2
+        share = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+        return self.start + share * (self.end - self.start)
+
+
+@dataclass
+class Plot:
+    """A chart of data ``x`` and ``y`` ranges on a canvas of ``width`` by ``height`` user units."""
+
+    title: str  # read aloud by screen readers
+    x: tuple[float, float]
+    y: tuple[float, float]
+    width: float = 420
+    height: float = 290
+    left: float = 50
+    right: float = 14
+    top: float = 12
+    bottom: float = 42
+    class_: str = "plot"
+    marks: list[Markup] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sx = Scale(*self.x, self.left, self.width - self.right)
+        self.sy = Scale(*self.y, self.height - self.bottom, self.top)
+
+    def add(self, name: str, body: Markup | str = "", /, **attributes: object) -> None:
+        self.marks.append(tag(name, body, **attributes))
+
+    def axes(
+        self,
+        x_label: str = "",
+        y_label: str = "",
+        x_ticks: Sequence[float] | None = None,
+        y_ticks: Sequence[float] | None = None,
+        x_format: Callable[[float], str] = short,
+        y_format: Callable[[float], str] = short,
+    ) -> Plot:
+        """Grid lines, tick labels and axis titles."""
+        floor = self.height - self.bottom
+        for value in ticks(*self.y) if y_ticks is None else y_ticks:
+            y = self.sy(value)
+            self.add("line", class_="grid", x1=self.left, x2=self.width - self.right, y1=y, y2=y)
+            self.text(self.left - 7, y + 3.5, y_format(value), "tick", "end")
+        for value in ticks(*self.x) if x_ticks is None else x_ticks:
+            x = self.sx(value)
+            self.add("line", class_="tickmark", x1=x, x2=x, y1=floor, y2=floor + 4)
+            self.text(x, floor + 16, x_format(value), "tick", "middle")
+        self.add("line", class_="axis", x1=self.left, x2=self.width - self.right, y1=floor, y2=floor)
+        if x_label:
+            self.text((self.left + self.width - self.right) / 2, self.height - 6, x_label, "label", "middle")
+        if y_label:
+            middle = (self.top + floor) / 2
+            self.text(13, middle, y_label, "label", "middle", transform=f"rotate(-90 13 {middle:g})")
+        return self
+
+    def text(
+        self, x: float, y: float, words: object, class_: str = "tick", anchor: str = "start", **more: object
+    ) -> None:
+        self.add("text", escape(words), class_=class_, x=float(x), y=float(y), text_anchor=anchor, **more)
+
+    def line(
+        self, xs: Iterable[float], ys: Iterable[float], class_: str, *, step: bool = False, tip: str | None = None
+    ) -> None:
+        """A line through the points; with ``step`` each value holds until the next point."""
+        points = [(self.sx(a), self.sy(b)) for a, b in zip(xs, ys, strict=True)]
+        if not points:
+            return
+        path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+        for px, py in points[1:]:
+            path.append(f"H{px:.1f}V{py:.1f}" if step else f"L{px:.1f} {py:.1f}")
+        self.add("path", class_=f"line {class_}", d="".join(path), data_tip=tip)
+
+    def dot(self, x: float, y: float, class_: str, *, radius: float = 3.5, tip: str | None = None) -> None:
+        self.add("circle", class_=f"dot {class_}", cx=self.sx(x), cy=self.sy(y), r=radius, data_tip=tip)
+
+    def hover(self, xs: Sequence[float], ys: Sequence[float], tips: Sequence[str], most: int = 60) -> None:
+        """Invisible places that answer to the pointer, at most ``most`` of them along the points."""
+        every = max(1, math.ceil(len(xs) / most))
+        for i in range(0, len(xs), every):
+            self.dot(xs[i], ys[i], "hit", radius=7.0, tip=tips[i])
+
+    def box(
+        self, x0: float, x1: float, y0: float, y1: float, class_: str, *, tip: str | None = None, **more: object
+    ) -> None:
+        """A filled rectangle between two data corners."""
+        a, b = sorted((self.sx(x0), self.sx(x1)))
+        c, d = sorted((self.sy(y0), self.sy(y1)))
+        self.add("rect", class_=class_, x=a, y=c, width=max(b - a, 0.5), height=max(d - c, 0.5), data_tip=tip, **more)
+
+    def level(self, y: float, class_: str, words: str = "") -> None:
+        """A horizontal rule at a value, with words at its right end."""
+        self.add(
+            "line", class_=f"rule {class_}", x1=self.left, x2=self.width - self.right, y1=self.sy(y), y2=self.sy(y)
+        )
+        if words:
+            self.text(self.width - self.right, self.sy(y) - 4, words, f"tick {class_}", "end")
+
+    def mark(self, x: float, class_: str, words: str = "") -> None:
+        """A vertical rule at a value, with words at its top."""
+        self.add(
+            "line", class_=f"rule {class_}", x1=self.sx(x), x2=self.sx(x), y1=self.top, y2=self.height - self.bottom
+        )
+        if words:
+            self.text(self.sx(x) + 4, self.top + 9, words, f"tick {class_}")
+
+    def svg(self) -> Markup:
+        """The whole drawing; it scales with the width of its container."""
+        return tag(
+            "svg",
+            Markup("").join(self.marks),
+            viewBox=f"0 0 {self.width:g} {self.height:g}",
+            class_=self.class_,
+            role="img",
+            aria_label=self.title,
+        )

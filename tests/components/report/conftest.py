@@ -1,0 +1,224 @@
+"""A workspace as the train leaves it: one run and two releases, one of them of a harmed candidate."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.report.step import build
+
+NASTY = "<script>alert('x')</script>&\"quoted\""
+STEPS = ("ingest", "validate", "features", "dataset", "tune", "train", "evaluate", "register", "release")
+
+
+def write(path: Path, record: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def interval(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def evaluation(folder: Path) -> None:
+    grid = np.linspace(0, 1, 101)
+    roc, pr, calibration = {}, {}, {}
+    for who, power in (("candidate", 0.10), ("champion", 0.13), ("baseline", 0.16)):
+        roc[who] = {"fpr": grid.tolist(), "tpr": (grid**power).tolist()}
+        pr[who] = {"recall": grid.tolist(), "precision": (1 - grid ** (0.6 / power)).tolist()}
+        calibration[who] = [
+            {"predicted": float(p), "observed": float(p ** (1 + power)), "rows": 900} for p in grid[::10]
+        ]
+    write(folder / "curves.json", {"roc": roc, "pr": pr, "calibration": calibration})
+    models = {"candidate": (0.884, 0.701), "baseline": (0.868, 0.622), "champion": (0.876, 0.688)}
+    metrics = {
+        who: {"auc_roc": interval(auc, 0.012), "average_precision": interval(ap, 0.02), "f1": interval(ap - 0.05, 0.02)}
+        for who, (auc, ap) in models.items()
+    }
+    write(folder / "metrics.json", metrics)
+    gates = [
+        {"name": "minimum auc_roc", "value": 0.884, "low": 0.872, "high": 0.896, "bound": 0.75, "ok": True},
+        {
+            "name": "regression average_precision",
+            "value": 0.013,
+            "low": -0.004,
+            "high": 0.03,
+            "bound": -0.02,
+            "ok": True,
+        },
+    ]
+    write(folder / "verdict.json", {"verdict": "pass", "reasons": ["all gates met"], "gates": gates})
+    rows = []
+    for segment, groups in {"amount": ("< 25", "25 to 75", NASTY), "time of day": ("night", "day")}.items():
+        for i, group in enumerate(groups):
+            few = i == 2
+            difference = 0.02 - 0.018 * i
+            rows.append({
+                "segment": segment, "group": group, "rows": 90 if few else 21_000 - 5_000 * i,
+                "positives": 3 if few else 150, "candidate": 0.7, "champion": 0.7 - difference,
+                "difference": None if few else difference, "low": None if few else difference - 0.015,
+                "high": None if few else difference + 0.015, "enough": not few,
+            })  # fmt: skip
+    write(folder / "segments.json", rows)
+    names = [f"TERMINAL_ID_RISK_{n}DAY_WINDOW" for n in (1, 7, 30)] + ["TX_AMOUNT", "TX_DURING_NIGHT"]
+    reasons = [{"feature": n, "text": f"about {n.lower()}", "value": 3.2, "phi": 0.31} for n in names[:3]]
+    sample = [{"id": 1_000 + i, "probability": 0.9 - 0.1 * i, "label": i % 2, "reasons": reasons} for i in range(4)]
+    write(folder / "attributions.json", {"mean_abs": {n: 0.2 / (i + 1) for i, n in enumerate(names)}, "sample": sample})
+
+
+def trials(folder: Path) -> None:
+    random = np.random.default_rng(3)
+    rows = []
+    for trial in range(8):
+        params = {
+            "learning_rate": float(10 ** random.uniform(-3.5, -2)), "hidden": int(random.choice([64, 128, 256])),
+            "dropout": float(random.uniform(0, 0.4)), "batch_size": int(random.choice([128, 256, 512])),
+        }  # fmt: skip
+        top = 0.6 + 0.12 * float(random.random())
+        for epoch in range(1, int(random.choice([4, 8, 20])) + 1):
+            value = top - 0.3 * math.exp(-epoch / 2)
+            rows.append(
+                {
+                    "trial": f"t{trial}",
+                    "epoch": epoch,
+                    "average_precision": value,
+                    **params,
+                    "status": "done",
+                    "seconds": 0.7 * epoch,
+                }
+            )
+    best = max(rows, key=lambda row: row["average_precision"])
+    folder.mkdir(parents=True)
+    pl.DataFrame(rows).write_parquet(folder / "trials.parquet")
+    params = {k: best[k] for k in ("learning_rate", "hidden", "dropout", "batch_size")}
+    write(
+        folder / "best.json",
+        {
+            "params": params,
+            "metric": "average_precision",
+            "value": best["average_precision"],
+            "trial": best["trial"],
+            "epochs": 20,
+        },
+    )
+
+
+def release(folder: Path, version: str, harmed: bool) -> None:
+    random = np.random.default_rng(int(version))
+    evidence, weights = [], []
+    for block in range(70):
+        if block in (0, 20, 40):
+            weights.append({"t": float(block), "weights": {"stable": 100 - 10 - block, "canary": 10 + block}})
+        for guardrail in ("errors", "latency", "decisions_up", "decisions_down"):
+            bad = harmed and guardrail in ("errors", "latency")
+            drift = (-0.12, 0.1) if bad else (0.055, -0.04)
+            jitter = random.normal(0, 0.1)
+            n = 6 * (block + 1)
+            evidence.append({
+                "t": float(block), "guardrail": guardrail, "log_e_promote": drift[0] * block + jitter,
+                "log_e_rollback": drift[1] * block - jitter,
+                "canary": {"n": n, "k": n // 30}, "stable": {"n": 9 * n, "k": n // 4},
+            })  # fmt: skip
+    weights.append({"t": 70.0, "weights": {"stable": 100, "canary": 0} if harmed else {"stable": 0, "canary": 100}})
+    verdict = "rolled back" if harmed else "promoted"
+    write(folder / "record.json", {
+        "release": folder.name, "workload": "card-fraud", "verdict": verdict,
+        "reason": f"{NASTY} on errors" if harmed else "every guardrail agrees",
+        "candidate": {"version": version, "run": "r1"}, "champion": {"version": "1"},
+        "started": "2026-11-22T16:00:00Z", "ended": "2026-11-22T16:01:10Z",
+        "weights": weights, "evidence": evidence, "thresholds": {"promote": 20.0, "rollback": 80.0},
+        "traffic": {"sent": 4200, "failed": 9 if harmed else 0, "rate": 60.0, "p50_ms": 6.31, "p99_ms": 14.2,
+                    "by_predictor": {
+            "stable": {"sent": 3000, "failed": 0, "p50_ms": 6.2, "p99_ms": 13.9},
+            "canary": {"sent": 1200, "failed": 9, "p50_ms": 6.5, "p99_ms": 15.0}}},
+        "parity": {"checked": 4200, "feature_differences": 31 if harmed else 0, "max_score_difference": 3e-8},
+        "events": [{"t": 0.0, "text": "canary at 10 %"}, {"t": 70.0, "text": verdict}],
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one run and two releases, as the train leaves it."""
+    home = tmp_path_factory.mktemp("home")
+    outputs = {step: str(home / "cache" / step / "key") for step in STEPS}
+    evaluation(Path(outputs["evaluate"]))
+    trials(Path(outputs["tune"]))
+    lineage = {
+        "git": {"revision": "4f1c" * 10, "dirty": True},
+        "data_hash": "ab" * 32,
+        "feature_hash": "cd" * 32,
+        "config_hash": "ef" * 32,
+        "lock_hash": "12" * 32,
+    }
+    write(
+        Path(outputs["register"]) / "version.json",
+        {
+            "name": "card-fraud",
+            "version": "2",
+            "run_id": "77aa",
+            "alias": "candidate",
+            "bundle": "/b",
+            "lineage": lineage,
+        },
+    )
+    (Path(outputs["register"]) / "model_card.md").write_text(f"# Card\n{NASTY}\n")
+    validate = {
+        "transactions": {
+            "rows_in": 1_754_155,
+            "rows_good": 1_754_150,
+            "quarantined": 5,
+            "reasons": {NASTY: 5},
+            "first_time": "2018-04-01T00:00:31",
+            "last_time": "2018-09-30T23:59:57",
+        }
+    }
+    splits = {
+        name: {"rows": 60_000, "positives": 500, "start": "2018-08-01T00:00:00", "end": "2018-08-08T00:00:00"}
+        for name in ("sweep_train", "valid", "train", "test", "replay")
+    }
+    summaries = {"validate": validate, "dataset": {**splits, "join_seconds": 1.2}}
+    quarantined = pl.DataFrame(
+        {
+            "source": ["transactions"],
+            "file": ["a.csv"],
+            "row": [7],
+            "field": ["TX_AMOUNT"],
+            "value": [NASTY],
+            "reason": ["below 0"],
+        }
+    )
+    Path(outputs["validate"]).mkdir(parents=True)
+    quarantined.write_parquet(Path(outputs["validate"]) / "quarantine.parquet")
+    steps = [
+        {
+            "name": name,
+            "status": "skipped" if name == "ingest" else "ran",
+            "seconds": 3.7 * i,
+            "reason": "unchanged" if name == "ingest" else "input content changed",
+            "summary": summaries.get(name, {}),
+        }
+        for i, name in enumerate(STEPS)
+    ]
+    write(
+        home / "runs" / "r1" / "run.json",
+        {"run": "r1", "started": "2026-11-22T15:50:00Z", "steps": steps, "outputs": outputs},
+    )
+    release(home / "releases" / "good", "2", harmed=False)
+    release(home / "releases" / "harmed", "3", harmed=True)
+    (home / "ledger.jsonl").write_text(
+        json.dumps({"time": "2026-11-22T16:01:10Z", "action": "promoted", "version": "2", "previous": "0" * 64})
+        + "\nbroken\n"
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def page(workspace: Path) -> Path:
+    releases = [workspace / "releases" / name for name in ("good", "harmed")]
+    return build(workspace, releases, workspace / "runs" / "r1" / "run.json", workspace / "reports" / "good.html")
