@@ -1,0 +1,103 @@
+"""Register a trained model as a version of the registry, with metrics, figures, lineage and a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seaway.artifacts import atomic_write, content_hash, read_json, write_json
+from seaway.config import Config
+from seaway.model_card import model_card
+from seaway.registry import CANDIDATE, CHAMPION, Registry, Version
+
+_EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "attributions.json")
+
+
+def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Register the bundle ``model``; ``out`` gets version.json and model_card.md.
+
+    Every trained model becomes a version, whatever its verdict; the alias candidate goes only to one that
+    passed. Doing it again for the same model gives the same version. Where there is no champion yet, the
+    baseline trained along becomes the first one, so that a first candidate too has something to beat.
+    """
+    registry = Registry.of(config)
+    verdict = read_json(evaluation / "verdict.json")
+    metrics = read_json(evaluation / "metrics.json")
+    trained_with = lineage["model_hash"]
+    champion = registry.find(CHAMPION)
+    if champion is None and (model / "baseline" / "model.json").exists():
+        champion = registry.promote(_baseline(registry, model / "baseline", metrics, lineage).version)
+    record = registry.register(
+        model,
+        trained_with,
+        params=read_json(model / "model.json").get("params", {}),
+        metrics=_values(metrics.get("candidate")),
+        tags={
+            "verdict": verdict["verdict"],
+            "trained_with": trained_with,
+            "kind": "candidate",
+            "rival": champion.version if champion else "",
+            **_text(lineage),
+        },
+        identity=lineage,
+        extras=[evaluation / name for name in _EVALUATION if (evaluation / name).exists()],
+    )
+    passed = verdict["verdict"] == "pass"
+    if champion is not None and champion.version == record.version:  # promoted before: keep what it had to beat
+        champion = registry.find(record.tags["rival"]) if record.tags.get("rival") else None
+    elif passed:
+        registry.nominate(record.version)
+    out.mkdir(parents=True, exist_ok=True)
+    version = {
+        **record.as_record(),
+        "alias": CANDIDATE if passed else None,
+        "verdict": verdict,
+        "champion": champion.as_record() if champion else None,
+        "lineage": lineage,
+    }
+    write_json(out / "version.json", version)
+    _write_card(record, model, evaluation, metrics, verdict, lineage, out / "model_card.md")
+    return {"name": record.name, "version": record.version, "verdict": verdict["verdict"], "bundle": record.bundle}
+
+
+def _baseline(registry: Registry, bundle: Path, metrics: dict[str, Any], lineage: dict[str, Any]) -> Version:
+    return registry.register(
+        bundle,
+        content_hash(bundle),
+        params=read_json(bundle / "model.json").get("params", {}),
+        metrics=_values(metrics.get("baseline")),
+        tags={"trained_with": lineage["model_hash"], "kind": "baseline", **_text(lineage)},
+        identity=lineage,
+    )
+
+
+def _write_card(
+    record: Version,
+    model: Path,
+    evaluation: Path,
+    metrics: dict[str, Any],
+    verdict: dict[str, Any],
+    lineage: dict[str, Any],
+    file: Path,
+) -> None:
+    segments = evaluation / "segments.json"
+    text = model_card(
+        record.name,
+        record.version,
+        model=read_json(model / "model.json"),
+        metrics=metrics,
+        verdict=verdict,
+        segments=read_json(segments) if segments.exists() else [],
+        lineage=lineage,
+    )
+    with atomic_write(file) as temporary:
+        temporary.write_text(text)
+
+
+def _values(metrics: dict[str, Any] | None) -> dict[str, float]:
+    pairs = {k: v.get("value") if isinstance(v, dict) else v for k, v in (metrics or {}).items()}
+    return {k: float(v) for k, v in pairs.items() if isinstance(v, int | float)}
+
+
+def _text(record: dict[str, Any]) -> dict[str, str]:
+    return {key: "" if value is None else str(value) for key, value in record.items()}

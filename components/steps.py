@@ -1,0 +1,115 @@
+"""What each step consists of: its function, the configuration it reads, the workload's code it calls.
+
+The step cache and `seaway run --explain` work from this table. A test compares ``reads`` with the steps'
+source, so that a step cannot come to depend on a key that its cache does not know of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seaway.config import Config
+
+State = Callable[[Config, dict[str, str]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the train.
+
+    ``state`` gives what else the result depends on and lies outside configuration and inputs (source
+    files, the registry's champion), from the hashes of the inputs. ``holds`` says whether a stored result
+    is still good (a registered version may have been deleted).
+    """
+
+    function: str  # "module:function"
+    reads: tuple[str, ...]  # sections of the configuration
+    hooks: tuple[str, ...] = ()  # keys of the workload that name modules or folders of its own code
+    resumable: bool = False  # goes on from what a killed attempt has left in its output folder
+    state: State | None = None
+    holds: Callable[[Config, dict[str, Path]], str] | None = None  # empty, or why it is not good any more
+
+
+def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
+    """Content hash of every file that the sources name; a generator has none."""
+    from seaway.artifacts import content_hash
+
+    found: dict[str, Any] = {}
+    for name, source in config.workload.sources.items():
+        if source.path:
+            pattern = Path(source.path).expanduser()
+            pattern = pattern if pattern.is_absolute() else config.root / pattern
+            files = [pattern] if pattern.exists() else sorted(pattern.parent.glob(pattern.name))
+            found |= {f"content of {name}: {file}": content_hash(file) for file in files}
+    return found
+
+
+def champion(config: Config, inputs: dict[str, str]) -> dict[str, Any]:
+    """The version that the candidate is compared with."""
+    from seaway.registry import Registry
+
+    record = Registry.of(config).rival(inputs["model"])
+    return {"champion": record.version if record else None}
+
+
+def feast_registry(config: Config, _: dict[str, Path]) -> str:
+    """The feature store's registry must exist beside the data set."""
+    file = config.home / "feast" / "registry.db"
+    return "" if file.exists() else f"{file} is gone"
+
+
+def registered(config: Config, outputs: dict[str, Path]) -> str:
+    """The version must still be in the registry, with its files."""
+    from seaway.artifacts import read_json
+    from seaway.registry import Registry
+
+    version = read_json(outputs["out"] / "version.json")["version"]
+    record = Registry.of(config).find(version)
+    return "" if record else f"version {version} is not in the registry any more"
+
+
+_TABLE = ("workload.name", "workload.source", "workload.sources", "workload.entities", "workload.label")
+
+STEPS: dict[str, Step] = {
+    "ingest": Step(
+        "components.ingest.step:ingest",
+        reads=("scale", "workload.source", "workload.sources", "workload.scales"),
+        hooks=("generators",),
+        state=source_files,
+    ),
+    "validate": Step("components.validate.step:validate", reads=(*_TABLE, "workload.quarantine_limit")),
+    "features": Step("components.features.step:features", reads=_TABLE, hooks=("features",)),
+    "dataset": Step(
+        "components.dataset.step:dataset",
+        reads=(*_TABLE, "workload.split", "workload.feature_repo"),
+        hooks=("features", "feature_repo"),
+        holds=feast_registry,
+    ),
+    "tune": Step(
+        "components.tune.step:tune",
+        reads=(*_TABLE, "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        hooks=("features", "model"),
+        resumable=True,
+    ),
+    "train": Step(
+        "components.train.step:train",
+        reads=(*_TABLE, "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        hooks=("features", "model"),
+    ),
+    "evaluate": Step(
+        "components.evaluate.step:evaluate",
+        reads=(*_TABLE, "workload.gates", "workload.segments", "workload.top_k", "workload.sweep", "compute"),
+        hooks=("features",),
+        state=champion,
+    ),
+    "register": Step(
+        "components.register.step:register",
+        reads=("workload.name", "tracking_uri"),
+        state=champion,
+        holds=registered,
+    ),
+    "release": Step("components.release.step:request", reads=("workload.name",)),
+}

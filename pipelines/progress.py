@@ -1,0 +1,86 @@
+"""What a run tells the person who waits: a line when a step starts, what it says, a line when it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from seaway.progress import parse
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+class Terminal:
+    """Prints a run's events. With ``explain`` each step's line says why it ran or not."""
+
+    def __init__(self, stream: TextIO | None = None, explain: bool = False) -> None:
+        self._stream, self._explain = stream or sys.stdout, explain
+
+    def __call__(self, event: Event) -> None:
+        line = self.line(event)
+        if line:
+            print(line, file=self._stream, flush=True)
+
+    def line(self, event: Event) -> str:
+        """The text for one event; empty when there is nothing to say."""
+        step = f"{event.get('step', ''):<9}"
+        kind = event["event"]
+        if kind == "reason" and not event["skipped"]:
+            return f"  {step} ..." + (f"  (why: {event['reason']})" if self._explain else "")
+        if kind == "progress":
+            return f"  {step}   {event['text']}"
+        if kind == "end" and event["status"] == "skipped":
+            why = event["reason"] if self._explain else "unchanged"
+            return f"  {step} skipped ({why})  {one_line(event['summary'])}"
+        if kind == "end":
+            return f"  {step} {event['seconds']:6.1f} s  {one_line(event['summary'])}"
+        return f"  {step} failed" if kind == "fail" else ""
+
+
+def one_line(summary: Any, limit: int = 110) -> str:
+    """A step's summary as one line: its numbers and words, nested ones as "name: ..."."""
+    text = _words(summary)
+    return text if len(text) <= limit else text[: limit - 4].rsplit(",", 1)[0] + " ..."
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        parts = []
+        for key, item in value.items():
+            if isinstance(item, dict):
+                if item:
+                    parts.append(f"{key}: {_words(item)}")
+            elif isinstance(item, list):
+                parts.append(f"{len(item)} {key}")
+            elif item is not None:
+                parts.append(f"{str(key).replace('_', ' ')} {_words(item)}")
+        return ", ".join(parts)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class EventStream:
+    """A text stream that keeps everything in a log file and hands marked lines on as events."""
+
+    def __init__(self, log: TextIO, on_event: OnEvent) -> None:
+        self._log, self._on_event, self._rest = log, on_event, ""
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        lines = (self._rest + text).split("\n")
+        self._rest = lines.pop()
+        for line in lines:
+            if event := parse(line):
+                self._on_event(event)
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+
+    def isatty(self) -> bool:
+        return False

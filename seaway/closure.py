@@ -1,0 +1,59 @@
+"""The source files that a piece of code consists of: its own module and all project modules it imports.
+
+Found by reading import statements, those inside functions included; nothing is imported. Code that is
+reached by a name in the configuration (a workload's hooks) is not visible here and is named by the caller.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from seaway.artifacts import content_hash
+
+
+def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each source file of ``modules`` and of the project modules they import, by file name.
+
+    A module belongs to the project when its file lies below one of ``roots``; others (the standard
+    library, installed packages) are left out. File names are relative to their root.
+    """
+    waiting, files = list(modules), {}
+    while waiting:
+        name = waiting.pop()
+        for root in roots:
+            found = [file for file in _files(name, root) if file not in files]
+            for file in found:
+                files[file] = file.relative_to(root).as_posix()
+                waiting += _imports(file, _package(file, root))
+    return {files[file]: content_hash(file) for file in sorted(files)}
+
+
+def _files(name: str, root: Path) -> Iterator[Path]:
+    """The module's file and its packages' ``__init__.py``, as far as they exist."""
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1):
+        package = root.joinpath(*parts[:n]) / "__init__.py"
+        if package.is_file():
+            yield package
+    module = root.joinpath(*parts).with_suffix(".py")
+    if module.is_file():
+        yield module
+
+
+def _package(file: Path, root: Path) -> tuple[str, ...]:
+    return file.relative_to(root).parent.parts
+
+
+def _imports(file: Path, package: tuple[str, ...]) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            # "from a import b": b may be a module
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names

@@ -1,0 +1,232 @@
+"""Model versions and their aliases, over MLflow; the only module that knows it.
+
+Importing MLflow takes seconds. Look-ups in the local SQLite file therefore read its tables directly
+(name, alias, version, source, tags), and only writing imports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from seaway.artifacts import write_json
+from seaway.config import Config
+from seaway.errors import SeawayError
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+_COMPLETE = "digest"  # the last tag to be set: a version without it was left by a killed registration
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version. ``bundle`` is the folder of the model bundle (a URI when it is remote)."""
+
+    name: str
+    version: str
+    run_id: str
+    bundle: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def as_record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Registry:
+    """The versions of one workload's model.
+
+    ``uri`` is MLflow's tracking and registry URI; bundles go below ``artifacts`` when it is a local file.
+    """
+
+    def __init__(self, uri: str, name: str, artifacts: Path) -> None:
+        self._uri, self._name, self._artifacts = uri, name, artifacts
+
+    @classmethod
+    def of(cls, config: Config) -> Registry:
+        uri = config.tracking_uri or f"sqlite:///{config.home / 'mlflow.db'}"
+        return cls(uri, config.workload.name, config.home / "mlartifacts")
+
+    # reading
+
+    def find(self, which: str | int) -> Version | None:
+        """The version with this alias or number; None when there is none or its files are gone."""
+        try:
+            found = self._find_in_file(str(which)) if self._file else self._find_by_client(str(which))
+        except sqlite3.Error:  # a schema that this reader does not know
+            found = self._find_by_client(str(which))
+        if found is None or _COMPLETE not in found.tags:
+            return None
+        return found if "://" in found.bundle or Path(found.bundle).is_dir() else None
+
+    def get(self, which: str | int) -> Version:
+        """The version with this alias or number; SeawayError when there is none."""
+        found = self.find(which)
+        if found is None:
+            raise SeawayError(f"the registry has no version {which!r} of {self._name}; `seaway run` registers one")
+        return found
+
+    def rival(self, digest: str) -> Version | None:
+        """The champion that a model competes with: not itself, nor the baseline trained along with it."""
+        found = self.find(CHAMPION)
+        return None if found is None or found.tags.get("trained_with") == digest else found
+
+    # writing
+
+    def register(
+        self,
+        bundle: Path,
+        digest: str,
+        *,
+        params: dict[str, Any],
+        metrics: dict[str, float],
+        tags: dict[str, str],
+        identity: dict[str, Any],
+        extras: list[Path] | None = None,
+    ) -> Version:
+        """Register a bundle; the same ``digest`` again gives the version it already has, with new tags.
+
+        ``identity`` is completed with model, version and run, and written into the bundle as identity.json.
+        ``extras`` are files or folders to keep with the run, such as figures and the model card.
+        """
+        client = self._client
+        known = self._with_digest(digest)
+        if known:
+            champion = self.find(CHAMPION)
+            for key, value in tags.items():
+                if not (key == "rival" and champion and champion.version == known.version):
+                    client.set_model_version_tag(self._name, known.version, key, value)
+            self._keep(known.run_id, metrics, extras)
+            return self.get(known.version)
+        run = client.create_run(self._experiment(), run_name=str(identity.get("run", "")) or None)
+        run_id = run.info.run_id
+        for key, value in params.items():
+            client.log_param(run_id, key, str(value)[:6000])
+        client.log_artifacts(run_id, str(bundle), "model")
+        self._keep(run_id, metrics, extras)
+        source = f"{run.info.artifact_uri}/model"
+        version = str(client.create_model_version(self._name, source, run_id, tags=tags).version)
+        self._write_identity(run_id, source, {**identity, "model": self._name, "version": version})
+        client.set_terminated(run_id)
+        client.set_model_version_tag(self._name, version, _COMPLETE, digest)
+        return self.get(version)
+
+    def nominate(self, version: str | int) -> None:
+        """Give ``version`` the alias candidate."""
+        self._client.set_registered_model_alias(self._name, CANDIDATE, str(version))
+
+    def promote(self, version: str | int) -> Version:
+        """Make ``version`` the champion; it is no candidate any more. Repeating it changes nothing."""
+        record = self.get(version)
+        self._client.set_registered_model_alias(self._name, CHAMPION, record.version)
+        self._drop_candidate(record.version)
+        self._client.set_model_version_tag(self._name, record.version, "decision", "promoted")
+        return self.get(record.version)
+
+    def reject(self, version: str | int) -> Version:
+        """Take the alias candidate from ``version`` and mark it; the champion stays. May be repeated."""
+        record = self.get(version)
+        self._drop_candidate(record.version)
+        self._client.set_model_version_tag(self._name, record.version, "decision", "rejected")
+        return self.get(record.version)
+
+    # inside
+
+    @property
+    def _file(self) -> Path | None:
+        return Path(self._uri.removeprefix("sqlite:///")) if self._uri.startswith("sqlite:///") else None
+
+    @cached_property
+    def _client(self) -> Any:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        try:
+            client.get_registered_model(self._name)
+        except MlflowException:
+            client.create_registered_model(self._name)
+        return client
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._name)
+        if found:
+            return found.experiment_id
+        location = self._artifacts.absolute().as_uri() if self._file else None
+        return self._client.create_experiment(self._name, artifact_location=location)
+
+    def _with_digest(self, digest: str) -> Version | None:
+        for found in self._client.search_model_versions(f"name = '{self._name}'"):
+            if found.tags.get(_COMPLETE) == digest and (record := self.find(found.version)):
+                return record
+            if _COMPLETE not in found.tags:  # left by a killed registration
+                self._client.delete_model_version(self._name, found.version)
+        return None
+
+    def _keep(self, run_id: str, metrics: dict[str, float], extras: list[Path] | None) -> None:
+        for key, value in metrics.items():
+            self._client.log_metric(run_id, key, float(value))
+        for path in extras or []:
+            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            log(run_id, str(path), *([path.name] if path.is_dir() else []))
+
+    def _write_identity(self, run_id: str, source: str, identity: dict[str, Any]) -> None:
+        folder = Path(_local(source))
+        if folder.is_dir():
+            write_json(folder / "identity.json", identity)
+        else:
+            self._client.log_dict(run_id, identity, "model/identity.json")
+
+    def _drop_candidate(self, version: str) -> None:
+        candidate = self.find(CANDIDATE)
+        if candidate and candidate.version == version:
+            self._client.delete_registered_model_alias(self._name, CANDIDATE)
+
+    def _find_by_client(self, which: str) -> Version | None:
+        from mlflow.exceptions import MlflowException
+
+        look_up = self._client.get_model_version if which.isdigit() else self._client.get_model_version_by_alias
+        try:
+            found = look_up(self._name, which)
+        except MlflowException:
+            return None
+        return Version(self._name, str(found.version), found.run_id, _local(found.source), dict(found.tags))
+
+    def _find_in_file(self, which: str) -> Version | None:
+        if not self._file or not self._file.exists():
+            return None
+        with closing(sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            if which.isdigit():
+                version = int(which)
+            else:
+                query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+                row = db.execute(query, (self._name, which)).fetchone()
+                if row is None:
+                    return None
+                version = row[0]
+            query = (
+                "SELECT run_id, source FROM model_versions "
+                "WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
+            )
+            row = db.execute(query, (self._name, version)).fetchone()
+            if row is None:
+                return None
+            query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+            tags = dict(db.execute(query, (self._name, version)).fetchall())
+        return Version(self._name, str(version), row[0], _local(row[1]), tags)
+
+
+def _local(source: str) -> str:
+    """A file URI as a path; any other URI as it is."""
+    return unquote(urlparse(source).path) if source.startswith("file://") else source
