@@ -47,3 +47,4 @@ FEATURES = FeatureSpec(
         ),
     ),
 )
+OWNER = "card-risk"
