@@ -83,7 +83,7 @@ def _predictor(predictor: Predictor, image: str, resources: Mapping[str, Any] | 
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
     pod = {
         "automountServiceAccountToken": False,

@@ -1,0 +1,150 @@
+"""The model class that Seldon serves: request in, online features, ONNX score, answer with its lineage.
+
+Seldon calls ``load`` in each worker and ``predict_raw`` for each request. There is deliberately no
+``predict``: Seldon's dispatcher runs that one twice when it raises a TypeError.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from seaway.artifacts import read_json
+from seaway.errors import SeawayError
+from seaway.features import FeatureSpec
+from serving.wire import Refused, guard, read_request
+
+log = logging.getLogger(__name__)
+
+
+class ModelServer:
+    """Serves one model bundle. ``online_store``: JSON text of the store's settings; ``project``: Feast's."""
+
+    def __init__(self, bundle: str, online_store: str = "{}", project: str = "seaway", **further: Any):
+        self.bundle = Path(bundle)
+        self.online_store = json.loads(online_store)
+        self.project = project
+        if further:
+            raise SeawayError(f"unknown parameter of {type(self).__name__}: {', '.join(sorted(further))}")
+        self.model_error_handler = guard()  # Seldon registers this blueprint
+        self._session: Any = None
+
+    def load(self) -> None:
+        """Read the bundle, check it and open the store. Any failure ends the server with its reason."""
+        try:
+            self._load()
+        except Exception as error:
+            # Seldon takes an AttributeError or NotImplementedError in here for "no load method"
+            raise RuntimeError(f"the bundle {self.bundle} cannot be served: {error}") from error
+
+    def _load(self) -> None:
+        from seaway.online import OnlineReader
+        from serving.metrics import ServerMetrics
+
+        record = read_json(self.bundle / "model.json")
+        identity_file = self.bundle / "identity.json"
+        identity = read_json(identity_file) if identity_file.exists() else {}
+        self.spec = FeatureSpec.from_record(record["features"])
+        for where, claims in (("model.json", record), ("identity.json", identity)):
+            if claims.get("feature_hash", self.spec.hash) != self.spec.hash:
+                raise SeawayError(f"{where} claims feature hash {claims['feature_hash']}, not {self.spec.hash}")
+        self.threshold = float(record["threshold"])
+        self.background = np.asarray(record.get("background", []), dtype=np.float32)
+        self.reasons = record.get("reasons", {})
+        self.lineage = {
+            "model_version": str(identity.get("version", "unregistered")),
+            "run": str(identity.get("run", "")),
+            "feature_hash": self.spec.hash,
+        }
+        self._reader = OnlineReader(self.online_store, self.project, self.spec)
+        self._session = _session(self.bundle / "model.onnx", len(self.spec.names))
+        self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
+        self.counts = ServerMetrics()
+
+    def health_status(self) -> str:
+        """Answers once the model is loaded; Seldon serves it at /health/status."""
+        if self._session is None:
+            raise Refused("NOT_READY", "the model is not loaded", 503)
+        return "ready"
+
+    def init_metadata(self) -> dict[str, Any]:
+        return {"name": "seaway", "versions": [], "platform": "onnxruntime", "inputs": [], "outputs": []}
+
+    def predict_raw(self, message: Any) -> dict[str, Any]:
+        """One answer a request of 1 to 64 rows; Refused becomes a 4xx, anything else a plain 500."""
+        start = perf_counter()
+        try:
+            answer = self._answer(message)
+        except Refused as error:
+            self.counts.refused.labels(error.reason).inc()
+            raise
+        except Exception:
+            self.counts.failed.inc()
+            log.exception("a prediction failed")
+            # the cause stays in the log: an answer never carries what is inside
+            raise Refused("INTERNAL_ERROR", "the prediction failed; the server's log has the cause", 500) from None
+        self.counts.total.observe(perf_counter() - start)
+        return answer
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        rows, wishes = read_request(message, self.spec.inputs)
+        features = np.stack([self._features(i, row) for i, row in enumerate(rows)])
+        start = perf_counter()
+        scores = self.score(features)
+        self.counts.model.observe(perf_counter() - start)
+        if scores.shape != (len(rows),) or not np.isfinite(scores).all():
+            raise SeawayError("the model's output is not one finite number a row")
+        decisions = (scores >= self.threshold).astype(int)
+        tags: dict[str, Any] = dict(self.lineage)
+        if wishes["features"]:
+            tags["features"] = [[float(value) for value in row] for row in features]
+        if wishes["explain"]:
+            tags["reasons"] = [self._reasons(row) for row in features]
+        self.counts.answered.inc(len(rows))
+        self.counts.decisions.inc(int(decisions.sum()))
+        table = [[float(score), int(decision)] for score, decision in zip(scores, decisions, strict=True)]
+        return {"data": {"names": ["probability", "decision"], "ndarray": table}, "meta": {"tags": tags}}
+
+    def _features(self, index: int, row: dict[str, Any]) -> np.ndarray:
+        start = perf_counter()
+        try:
+            found = self._reader.features(row)
+        except (ValueError, OverflowError) as error:
+            raise Refused("BAD_VALUE", f"row {index}: {error}") from None
+        self.counts.lookup.observe(perf_counter() - start)
+        if not np.isfinite(found).all():
+            raise Refused("BAD_VALUE", f"row {index}: a value is out of range")
+        return found
+
+    def _reasons(self, row: np.ndarray) -> list[dict[str, Any]]:
+        from seaway.attribution import contributions, reason_codes
+
+        if not len(self.background):
+            return []
+        phi = contributions(self.score, row, self.background)
+        return reason_codes(phi, self.spec.names, row, self.reasons)
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities (rows,) of raw float32 features (rows, features)."""
+        return self._score(features)
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        return self._session.run(["probability"], {"features": features})[0]
+
+
+def _session(path: Path, width: int) -> Any:
+    """An onnxruntime session of one thread; SeawayError when the model's input is not (rows, width)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape
+    if len(shape) != 2 or shape[1] != width:
+        raise SeawayError(f"{path.name} takes {shape}, the feature definitions give {width} features")
+    return session
