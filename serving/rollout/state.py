@@ -1,0 +1,104 @@
+"""What a rollout knows: kept whole in the released object's annotations, so it survives its controller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from seaway import evidence
+from seaway.artifacts import canonical_json, record_hash
+from seaway.errors import SeawayError
+
+STATE = "seaway.dev/rollout"
+FREEZE = "seaway.dev/freeze"  # any text but "" and "false": weights stay as they are
+ABORT = "seaway.dev/abort"  # a person's reason: roll back
+LIMIT = 65_536  # bytes of the annotation
+RUNNING, PROMOTED, ROLLED_BACK, HELD = "running", "promoted", "rolled back", "held"
+
+
+@dataclass(frozen=True)
+class State:
+    """One rollout. Times are seconds since the epoch, UTC; cursors and evidence are plain records."""
+
+    release: str
+    stable: str
+    canary: str
+    spec: str  # hash of both predictors' specs: evidence belongs to it
+    started: float
+    now: float
+    phase: str = RUNNING
+    reason: str = ""
+    step: int = 0  # of the ramp
+    step_requests: int = 0  # that the canary got on this step
+    blocks: int = 0
+    last_data: float | None = None  # when both predictors last had new requests
+    seen_ready: bool = False
+    unready_since: float | None = None
+    restarts: dict[str, int] = field(default_factory=dict)  # crashes before the rollout, by predictor
+    cursors: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def begin(release: str, stable: str, canary: str, spec: str, now: float, guardrails: Any) -> State:
+    """A rollout without any data."""
+    fresh = {name: evidence.new_state() for name in guardrails}
+    return State(release, stable, canary, spec, started=now, now=now, evidence=fresh)
+
+
+def again(state: State, spec: str, now: float) -> State:
+    """The same rollout for another spec: nothing that was learnt about the old one carries over."""
+    return replace(begin(state.release, state.stable, state.canary, spec, now, state.evidence), blocks=state.blocks)
+
+
+def spec_hash(obj: Mapping[str, Any], *names: str) -> str:
+    """Hash of the named predictors' specs without their weights; '' when one of them is not there."""
+    found = {p["name"]: p for p in obj["spec"]["predictors"]}
+    if any(name not in found for name in names):
+        return ""
+    return record_hash([{k: v for k, v in found[name].items() if k != "traffic"} for name in names])
+
+
+def load(obj: Mapping[str, Any]) -> State | None:
+    """The rollout stored in an object, or None; SeawayError when the annotation cannot be read."""
+    text = annotations(obj).get(STATE)
+    if not text:
+        return None
+    try:
+        return State(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise SeawayError(
+            f"annotation {STATE} of {obj['metadata']['name']!r} is not a rollout's state ({error}); "
+            "remove it to start the release anew"
+        ) from None
+
+
+def store(obj: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """A copy of the object with the state in its annotations; SeawayError above the size limit."""
+    text = canonical_json(state.record())
+    if len(text) > LIMIT:
+        raise SeawayError(f"the state of release {state.release!r} has {len(text)} bytes; the limit is {LIMIT}")
+    return annotated(obj, {STATE: text})
+
+
+def annotated(obj: Mapping[str, Any], values: Mapping[str, str | None]) -> dict[str, Any]:
+    """A copy with these annotations set; None removes one."""
+    merged = {**annotations(obj), **values}
+    kept = {k: v for k, v in merged.items() if v is not None}
+    return {**obj, "metadata": {**obj["metadata"], "annotations": kept}}
+
+
+def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
+    return dict(obj["metadata"].get("annotations") or {})
+
+
+def is_frozen(obj: Mapping[str, Any]) -> bool:
+    return annotations(obj).get(FREEZE, "").strip().lower() not in ("", "false")
+
+
+def abort_reason(obj: Mapping[str, Any]) -> str | None:
+    return annotations(obj).get(ABORT) or None

@@ -1,0 +1,1 @@
+"""Where the evidence of a release comes from."""
