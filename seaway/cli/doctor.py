@@ -101,7 +101,9 @@ def _disk(root: Path) -> Check:
 
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return Check("6 GB of memory", f"{total:.0f} GB" if total > 6 else None, "the published scale", False, "use --scale small")
+    return Check(
+        "6 GB of memory", f"{total:.0f} GB" if total > 6 else None, "the published scale", False, "use --scale small"
+    )
 
 
 def _cuda() -> Check:

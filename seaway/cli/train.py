@@ -1,0 +1,66 @@
+"""Verbs of training: run, tune, compile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from seaway.cli import options
+from seaway.processes import die_with_parent
+
+SWEEP = ("ingest", "validate", "features", "dataset", "tune")
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    common, data = options.common(), options.data()
+    verb = verbs.add_parser("run", parents=[common, data], help="run the training pipeline; unchanged steps are skipped")
+    verb.add_argument("--explain", action="store_true", help="say of each step why it ran or was skipped")
+    verb.add_argument("--trials", type=int, metavar="N", help="trials of the sweep (default: the workload's)")
+    verb.add_argument("--json", action="store_true", help="print the run's record as JSON at the end")
+    verb.set_defaults(call=run)
+
+    verb = verbs.add_parser("tune", parents=[common, data], help="run the pipeline up to the sweep, and the sweep")
+    verb.add_argument("--trials", type=int, metavar="N", help="trials of the sweep (default: the workload's)")
+    verb.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True,
+        help="go on with a sweep that was stopped or killed (default); --no-resume starts it afresh",
+    )  # fmt: skip
+    verb.set_defaults(call=tune)
+
+    verb = verbs.add_parser("compile", parents=[common, data], help="write the pipeline as KFP IR YAML")
+    verb.add_argument("--out", type=Path, default=Path("training.yaml"), metavar="FILE")
+    verb.set_defaults(call=compile_)
+
+
+def _with_trials(args: argparse.Namespace) -> options.Config:
+    more = {"workload": {"sweep": {"trials": args.trials}}} if args.trials else {}
+    return options.config(args, **more)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.run import run_training
+
+    die_with_parent()
+    config = _with_trials(args)
+    record = run_training(config, explain=args.explain)
+    print(f"run {record['run']} passed in {record['seconds']:.1f} s; its files: {config.home / 'runs' / record['run']}")
+    if args.json:
+        print(json.dumps(record, indent=2))
+    return 0
+
+
+def tune(args: argparse.Namespace) -> int:
+    from components.tune.verb import sweep_to_end
+    from pipelines.progress import Terminal
+
+    die_with_parent()
+    sweep_to_end(_with_trials(args), resume=args.resume, on_event=Terminal())
+    return 0
+
+
+def compile_(args: argparse.Namespace) -> int:
+    from pipelines.compile import compile_pipeline
+
+    print(compile_pipeline(options.config(args), args.out))
+    return 0
