@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.feast_import import import_feast
 from seaway.online import project_name
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def open_feature_store(config: Config, features: Path, registry: Path, online: d
 
     ``registry``: file; ``online``: ``{"type": "sqlite", "path"}`` or ``{"type": "redis", "connection"}``.
     """
+    import_feast()
     from feast import FeatureStore, RepoConfig
 
     registry.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,7 @@ def _online_settings(online: dict[str, Any]) -> dict[str, Any]:
 
 def definitions(config: Config) -> list[Any]:
     """The Feast objects that the modules of the workload's feature repository name."""
+    import_feast()
     from feast import Entity, FeatureService
     from feast.base_feature_view import BaseFeatureView
     from feast.data_source import DataSource
@@ -71,4 +75,7 @@ def definitions(config: Config) -> list[Any]:
 
 def apply(store: FeatureStore, config: Config) -> None:
     """``feast apply`` of the workload's definitions."""
-    store.apply(definitions(config))
+    with warnings.catch_warnings():
+        # "on-demand views do not scale offline": ours are vectorised (benchmarks/point_in_time_join.py)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        store.apply(definitions(config))
