@@ -1,0 +1,230 @@
+"""The one training loop: used by the sweep's trials and by the final training.
+
+Rows stay in memory as tensors. Everything random is a function of the seed and the epoch, so a run
+that stops and continues from its checkpoint takes the same path as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seaway.artifacts import atomic_write, record_hash
+from seaway.errors import SeawayError
+from seaway.metrics import LOWER_IS_BETTER, NAMED
+
+BUILD = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw features float32 (n, f) and labels float32 (n,)."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation by column, float32 (f,); a constant column gets 1."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    std = features.std(axis=0, dtype=np.float64)
+    # a column that varies less than float32 can hold around its mean is constant
+    return mean.astype(np.float32), np.where(std > 1e-6 * (1 + np.abs(mean)), std, 1.0).astype(np.float32)
+
+
+def pick_device(wanted: str) -> str:
+    """``auto`` is CUDA where there is one. Raises SeawayError when CUDA is asked for and missing."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise SeawayError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
+    return "cuda" if wanted != "cpu" and available else "cpu"
+
+
+def better(metric: str, value: float, than: float | None) -> bool:
+    return than is None or (value < than if metric in LOWER_IS_BETTER else value > than)
+
+
+class Training:
+    """One model in training: ``epoch()`` until ``finished``, then ``model`` holds the best weights.
+
+    ``params`` go to ``build`` and give learning_rate, batch_size, weight_decay and negative_share: where
+    positives are rare, an epoch takes all of them and a fresh random share of the negatives, which
+    weigh 1 / share in the loss, so that its expectation, and with it calibration, stays. With ``valid`` each
+    epoch is measured by ``metric`` and the best epoch's weights are kept; training ends at
+    ``max_epochs`` or after ``patience`` epochs without a better one. Without ``valid`` it runs
+    ``max_epochs``. ``precision``: ``auto`` is mixed (bfloat16, or float16 with a gradient scaler) on
+    CUDA and float32 on a CPU.
+    """
+
+    def __init__(
+        self,
+        build: BUILD,
+        params: Mapping[str, Any],
+        train: Rows,
+        valid: Rows | None,
+        *,
+        max_epochs: int,
+        metric: str = "average_precision",
+        patience: int = 5,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        import torch
+
+        if metric not in NAMED:
+            raise SeawayError(f"sweep.metric {metric!r} is not one of {', '.join(NAMED)}")
+        if len(train.labels) == 0 or train.labels.min() == train.labels.max():
+            raise SeawayError(f"{len(train.labels)} training rows, all of one class: take a longer split.train")
+        self.metric, self.max_epochs, self.patience, self.seed = metric, max_epochs, patience, seed
+        self.device = pick_device(device)
+        torch.use_deterministic_algorithms(self.device == "cpu")
+        torch.manual_seed(seed)
+        self.model = build(params, *standardisation(train.features)).to(self.device)
+        self._x = torch.tensor(train.features).to(self.device)
+        self._y = torch.tensor(train.labels).to(self.device)
+        self._valid = valid
+        self._batch = int(params.get("batch_size", 256))
+        self._share = float(params.get("negative_share", 1.0))
+        self._negatives, self._positives = (torch.from_numpy(np.flatnonzero(train.labels == v)) for v in (0, 1))
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=float(params.get("learning_rate", 1e-3)),
+            weight_decay=float(params.get("weight_decay", 1e-4)),
+            fused=True,
+        )
+        self._dtype = _dtype(precision, self.device)
+        self._scaler = torch.amp.GradScaler(self.device, enabled=self._dtype == torch.float16)
+        self._identity = record_hash(
+            {"params": dict(params), "seed": seed, "rows": list(train.features.shape), "metric": metric}
+        )
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] | None = None
+        self._best_weights: dict[str, Any] = self._weights()
+
+    @property
+    def finished(self) -> bool:
+        done = len(self.history)
+        stale = self.best is not None and done - self.best["epoch"] >= self.patience
+        return done >= self.max_epochs or (self._valid is not None and stale)
+
+    def epoch(self) -> dict[str, float]:
+        """Train one epoch; its record: epoch (from 1), loss, seconds and, with valid rows, the metric."""
+        import torch
+
+        started, number = time.perf_counter(), len(self.history) + 1
+        torch.manual_seed(self.seed * 100_003 + number)
+        rows = self._rows_of_epoch()
+        loss_of = torch.nn.functional.binary_cross_entropy_with_logits
+        mixed = self._dtype != torch.float32
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for batch in rows.split(self._batch):
+            self._optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device, dtype=self._dtype, enabled=mixed):
+                logits = self.model(self._x[batch])
+            y = self._y[batch]
+            loss = loss_of(logits.float(), y, weight=torch.where(y > 0, 1.0, 1.0 / self._share))
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            total += loss.detach() * len(batch)
+        record = {"epoch": number, "loss": float(total) / len(rows)}
+        if not np.isfinite(record["loss"]):
+            raise FloatingPointError(f"the loss is {record['loss']} in epoch {number}: the learning rate is too high")
+        if self._valid is not None:
+            record[self.metric] = float(NAMED[self.metric](self.scores(self._valid.features), self._valid.labels))
+            if better(self.metric, record[self.metric], self.best and self.best[self.metric]):
+                self.best, self._best_weights = record, self._weights()
+        record["seconds"] = time.perf_counter() - started
+        self.history.append(record)
+        return record
+
+    def _rows_of_epoch(self) -> Any:
+        """Row numbers in random order: every positive and the epoch's share of the negatives."""
+        import torch
+
+        number = max(1, round(self._share * len(self._negatives)))
+        some = self._negatives[torch.randperm(len(self._negatives))[:number]]
+        rows = torch.cat([self._positives, some])
+        return rows[torch.randperm(len(rows))].to(self.device)
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities float32 (n,) of the current weights, computed in float32."""
+        import torch
+
+        self.model.eval()
+        with torch.inference_mode():
+            parts = [torch.sigmoid(self.model(part.to(self.device))) for part in torch.tensor(features).split(8192)]
+            return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, dtype=np.float32)
+
+    def keep_best(self) -> None:
+        """Put the best epoch's weights into ``model``; without valid rows those are the last."""
+        if self._valid is not None:
+            self.model.load_state_dict(self._best_weights)
+
+    def _weights(self) -> dict[str, Any]:
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on: one safetensors file, whole or absent."""
+        from safetensors.torch import save_file
+
+        tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
+        state = self._optimizer.state_dict()["state"]
+        tensors |= {f"optimizer.{i}.{name}": value for i, part in state.items() for name, value in part.items()}
+        meta = {"identity": self._identity, "history": self.history, "scaler": self._scaler.state_dict()}
+        with atomic_write(path) as temporary:
+            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary, {"seaway": json.dumps(meta)})
+
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint; False when there is none, or it is of other parameters or data."""
+        from safetensors import SafetensorError, safe_open
+
+        if not path.exists():
+            return False
+        try:
+            with safe_open(path, framework="pt", device=self.device) as file:
+                meta = json.loads(file.metadata()["seaway"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            return False
+        if meta["identity"] != self._identity:
+            return False
+        self.model.load_state_dict(_under(tensors, "model."))
+        self._best_weights = _under(tensors, "best.")
+        saved = self._optimizer.state_dict()
+        parts: dict[int, dict[str, Any]] = {}
+        for name, value in _under(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            parts.setdefault(int(index), {})[key] = value
+        self._optimizer.load_state_dict({"state": parts, "param_groups": saved["param_groups"]})
+        self._scaler.load_state_dict(meta["scaler"])
+        self.history = meta["history"]
+        for record in self.history:
+            if self.metric in record and better(self.metric, record[self.metric], self.best and self.best[self.metric]):
+                self.best = record
+        return True
+
+
+def _under(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _dtype(precision: str, device: str) -> Any:
+    import torch
+
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    if device == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

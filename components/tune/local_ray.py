@@ -1,0 +1,84 @@
+"""A small Ray of our own on this machine: started, kept quiet, and gone afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the trials' own checkpoints are the sweep's state
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+def prepare() -> None:
+    """Settings that Ray reads while it is imported: call before. They stay for the process's life."""
+    if "ray" not in sys.modules:
+        os.environ.update(_SETTINGS)
+        # a token for this process alone: other users of the machine cannot submit work
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+
+
+def temporary_folder() -> Path:
+    """A short path: the sockets below it may have at most 107 characters."""
+    return Path(f"/tmp/seaway-ray-{os.getuid()}")  # noqa: S108 (private to the user, mode 700)
+
+
+@contextmanager
+def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
+    """The ``ray`` module, connected to a Ray of ``cpus`` and ``gpus`` that nobody else can join.
+
+    ``memory``: bytes for shared objects. A cluster named in the environment is not used. Ray's processes
+    ask the kernel to end with this one, so none is left even when it is killed.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)} if main else {}
+    folder = temporary_folder()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _sweep_out(folder)
+    prepare()
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            object_store_memory=max(memory, 80_000_000),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            _temp_dir=str(folder),
+        )
+        yield ray
+    finally:
+        ray.shutdown()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        _sweep_out(folder, own=True)
+
+
+def _sweep_out(folder: Path, own: bool = False) -> None:
+    """Remove the logs of sessions whose process has ended, and with ``own`` this process's too."""
+    for session in folder.glob("session_*_*"):
+        number = session.name.rsplit("_", 1)[-1]
+        if session.is_symlink() or not number.isdigit():
+            continue
+        alive = Path(f"/proc/{number}").exists()
+        if not alive or (own and int(number) == os.getpid()):
+            shutil.rmtree(session, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""From the configuration's search space to Optuna's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seaway.config import Parameter
+from seaway.errors import SeawayError
+
+
+def distributions(space: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Optuna distributions by parameter name. Raises SeawayError that names a parameter without bounds."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    made: dict[str, Any] = {}
+    for name, parameter in space.items():
+        if parameter.kind == "choice":
+            if not parameter.values:
+                raise SeawayError(f"sweep.space.{name} is a choice without values: list them under `values`")
+            made[name] = CategoricalDistribution(parameter.values)
+            continue
+        low, high = parameter.low, parameter.high
+        if low is None or high is None or low > high or (parameter.kind == "log_float" and low <= 0):
+            raise SeawayError(f"sweep.space.{name} ({parameter.kind}) needs low <= high, and low > 0 for log_float")
+        if parameter.kind == "int":
+            made[name] = IntDistribution(int(low), int(high))
+        else:
+            made[name] = FloatDistribution(low, high, log=parameter.kind == "log_float")
+    return made
