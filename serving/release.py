@@ -1,0 +1,262 @@
+"""One release from request to verdict: replayed traffic through the proxy, evidence, promotion or rollback.
+
+The verdict is in the released object before anything else happens. A release that is killed anywhere
+goes on from there when it is run again: the object has the weights, evidence and cursors, the prediction
+log has what was sent. Run again after the verdict it returns the stored record.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seaway.config import Config, duration
+from seaway.errors import SeawayError
+from serving import release_record, smoke
+from serving.release_plan import Plan, harmed, plan
+from serving.rollout import state as states
+from serving.rollout.journal import Journal
+from serving.rollout.loop import Rollout
+from serving.rollout.state import HELD, PROMOTED, RUNNING, State
+from serving.substrate.base import NotFound, Substrate
+from serving.traffic_process import TrafficProcess, job_record
+
+READY_S = 90.0
+SMOKE = 60  # requests to a first version that has nothing to be compared with
+
+__all__ = ["harmed", "run_release"]
+
+
+def run_release(
+    config: Config,
+    request: Mapping[str, Any],
+    *,
+    run: Mapping[str, Any] | None = None,
+    dataset: Path | None = None,
+    features: Path | None = None,
+    traffic: bool = True,
+    faults: Mapping[str, Any] | None = None,
+    offset: int = 0,
+    limit: int | None = None,
+    on_event: Callable[[str], None] = print,
+    promote: Callable[[str], Any] | None = None,
+    rollback: Callable[[str], Any] | None = None,
+    substrate: Substrate | None = None,
+) -> dict[str, Any]:
+    """Release the request's candidate and return the record (also in home/releases/<name>/record.json).
+
+    ``run``: the training run's record, whose ``outputs`` name the data set and features folders; or give
+    ``dataset`` and ``features``. ``traffic``: replay held-out events at ``config.release.rate`` (without it
+    the release waits for requests from elsewhere). ``offset`` and ``limit`` choose rows of the replay.
+    ``promote`` and ``rollback`` get the version; by default the registry's aliases follow the verdict, but
+    never for a candidate harmed on purpose. Ctrl-C and SIGTERM stop everything and leave the release to be
+    gone on with. Raises SeawayError for what a person must mend.
+    """
+    outputs = (run or {}).get("outputs", {})
+    dataset, features = Path(dataset or outputs["dataset"]), Path(features or outputs["features"])
+    wanted = plan(config, {**request, **({"faults": dict(faults)} if faults else {})})
+    if promote is None and rollback is None and not wanted.faults:
+        promote, rollback = _aliases(config)
+    with _alone(config.home):
+        known = release_record.stored(wanted)
+        if known:
+            on_event(f"{wanted.name} was decided before: {known['verdict']}")
+            return known
+        release = _Release(config, wanted, substrate or _local(config), on_event, dataset, features)
+        state, parity = release.run(traffic, offset, limit)
+        numbers = release_record.traffic_summary(wanted.folder, config, release.sent)
+        return release_record.conclude(config, wanted, state, numbers, parity, promote=promote, rollback=rollback)
+
+
+class _Release:
+    """The processes of one release, started and stopped in order."""
+
+    def __init__(
+        self,
+        config: Config,
+        wanted: Plan,
+        substrate: Any,
+        on_event: Callable[[str], None],
+        dataset: Path,
+        features: Path,
+    ) -> None:
+        self.config, self.plan, self.substrate, self.on_event = config, wanted, substrate, on_event
+        self.dataset, self.features = dataset, features
+        self.sent: dict[str, Any] = {}
+        self.journal: Journal | None = None
+
+    def run(self, traffic: bool, offset: int, limit: int | None) -> tuple[State, dict[str, Any] | None]:
+        """To the verdict; returns the final state and the parity of what was served."""
+        state = self._enter()
+        self.journal = Journal(self.plan.folder / "journal.jsonl")
+        if not self.journal.path.exists():
+            self._note_weights(state)
+        if state.phase == RUNNING:
+            state = self._decided(traffic, offset, limit)
+        return state, smoke.parity(self.config, self.plan, self.dataset)
+
+    def _decided(self, traffic: bool, offset: int, limit: int | None) -> State:
+        first = self.plan.champion is None
+        sender = TrafficProcess(
+            job_record(
+                self.config,
+                folder=self.plan.folder,
+                dataset=self.dataset,
+                features=self.features,
+                store=self.plan.store,
+                predictors=self.plan.predictors,
+                offset=offset,
+                limit=(SMOKE if first else limit) if traffic else 1,
+            )
+        )
+        try:
+            with _interrupts() as stop:
+                self.on_event(f"filling the online store as of the first event to replay: {self.plan.store['type']}")
+                sender.start()
+                sender.wait_filled()
+                start = getattr(self.substrate, "start", None)
+                if start:
+                    start()
+                url = self._ready()
+                stop.gentle = True
+                return self._first(sender, url) if first else self._compared(sender, url, traffic, stop)
+        finally:
+            self.sent = sender.stop()
+            end = getattr(self.substrate, "stop", None)
+            if end:
+                end()
+
+    def _enter(self) -> State:
+        """The object as this release needs it: gone on with where it is there already, else begun."""
+        name, fresh = self.plan.obj["metadata"]["name"], self.plan.begun(time.time())
+        wanted = states.store(self.plan.obj, fresh)
+        try:
+            found = self.substrate.read(name)
+        except NotFound:
+            found = None
+        known = states.load(found) if found else None
+        if known and known.release == self.plan.name and known.spec == self.plan.spec:
+            self.on_event(f"{self.plan.name} goes on from where it was: {known.phase}, {known.reason or 'just begun'}")
+            return known
+        for leftover in ("predictions", "journal.jsonl", "predictions.parquet", release_record.RECORD):
+            path = self.plan.folder / leftover
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if found is None:
+            self.substrate.create(wanted)
+        else:
+            kept = {k: found["metadata"][k] for k in ("uid", "resourceVersion", "generation") if k in found["metadata"]}
+            self.substrate.write({**wanted, "metadata": {**wanted["metadata"], **kept}})
+        return fresh
+
+    def _ready(self) -> str:
+        """The deployment's URL once it serves; a canary that does not come up is the loop's business."""
+        name = self.plan.obj["metadata"]["name"]
+        try:
+            status = self.substrate.wait_ready(name, READY_S)
+        except SeawayError as error:
+            status = self.substrate.status(name)
+            if self.plan.champion is None or not status.ready.get(self.plan.stable) or not status.url:
+                raise
+            self.on_event(f"going on without a ready canary: {error}")
+        smoke.warm(status.url, self.config, self.dataset)
+        return str(status.url)
+
+    def _compared(self, sender: TrafficProcess, url: str, traffic: bool, stop: threading.Event) -> State:
+        name = self.plan.obj["metadata"]["name"]
+        loop = Rollout(self.substrate, name, self.plan.rules, journal=self.journal, on_event=self.on_event)
+        period = duration(self.config.release.block).total_seconds()
+        loop.step()  # what the counters hold by now is the warm-up's: it becomes the cursor
+        if traffic:
+            rate = self.config.release.rate
+            self.on_event(f"{rate:g} requests/s: {self.plan.stable} and, with a first share, {self.plan.canary}")
+            sender.go(url)
+        state = loop.run(stop, period, ended=sender.ended if traffic else lambda: False)
+        if state.phase == RUNNING:
+            raise SeawayError(f"{self.plan.name} was stopped before a verdict; run it again to go on from there")
+        if state.phase != HELD:
+            self.substrate.wait_ready(name, READY_S)  # while requests still come
+        return state
+
+    def _first(self, sender: TrafficProcess, url: str) -> State:
+        """No champion to compare with: some real requests must all be answered."""
+        sender.go(url)
+        deadline = time.monotonic() + 60
+        while sender.alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.sent = sender.stop()
+        numbers = release_record.traffic_summary(self.plan.folder, self.config, self.sent)
+        good = numbers["sent"] > 0 and numbers["failed"] == 0
+        text = (
+            f"first release: no champion to compare with; {numbers['sent']} requests sent, {numbers['failed']} failed"
+        )
+        obj = self.substrate.read(self.plan.obj["metadata"]["name"])
+        state = states.load(obj) or self.plan.begun(time.time())
+        state = replace(state, phase=PROMOTED if good else HELD, reason=text, now=time.time())
+        self.substrate.write(states.store(obj, state))
+        self.journal.add("event", [{"t": state.now, "text": text}])
+        self.on_event(text)
+        return state
+
+    def _note_weights(self, state: State) -> None:
+        weights = {p["name"]: p["traffic"] for p in self.plan.obj["spec"]["predictors"]}
+        by_role = {"stable": weights[self.plan.stable], "canary": weights[self.plan.canary]}
+        self.journal.add("weights", [{"t": state.started, **by_role, "predictors": weights}])
+
+
+class _Stop(threading.Event):
+    gentle = False  # whether someone looks at the event; otherwise the wait in progress is broken off
+
+
+@contextmanager
+def _interrupts() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM set the event, in the main thread; elsewhere the caller has to."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(*_: object) -> None:
+        stop.set()
+        if not stop.gentle:
+            raise SeawayError("the release was stopped while it was starting; run it again")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One release at a time in a home; the lock goes with the process that holds it."""
+    folder = home / "releases"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeawayError(f"a release is under way in {home}; `seaway release status` shows it") from None
+        yield
+
+
+def _local(config: Config) -> Substrate:
+    from serving.substrate.local import LocalSubstrate
+
+    return LocalSubstrate(config.home, timeout_ms=config.serving.timeout_ms)
+
+
+def _aliases(config: Config) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+    from seaway.registry import Registry
+
+    registry = Registry.of(config)
+    return registry.promote, registry.reject

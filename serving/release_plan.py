@@ -1,0 +1,134 @@
+"""What a release will be, worked out from its request: names, folders, the object at the start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seaway.artifacts import read_json, write_json
+from seaway.config import Config
+from seaway.errors import SeawayError
+from seaway.online import project_name
+from serving import manifests
+from serving.rollout import state as states
+from serving.rollout.rules import Rules
+from serving.rollout.state import State
+
+FAULTY = "serving.faults.FaultyModelServer"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One release. ``champion`` is None for a first release; ``faults`` harm the candidate on purpose."""
+
+    name: str
+    workload: str
+    candidate: dict[str, Any]
+    champion: dict[str, Any] | None
+    faults: dict[str, Any]
+    folder: Path
+    store: dict[str, Any]
+    obj: dict[str, Any]
+    rules: Rules
+
+    @property
+    def canary(self) -> str:
+        return predictor_name(self.candidate)
+
+    @property
+    def stable(self) -> str:
+        return predictor_name(self.champion) if self.champion else self.canary
+
+    @property
+    def spec(self) -> str:
+        """Hash of what is compared; the same release of the same specs is decided once."""
+        return states.spec_hash(self.obj, self.stable, self.canary)
+
+    @property
+    def predictors(self) -> dict[str, str]:
+        """Model version -> predictor."""
+        versions = [self.candidate, *([self.champion] if self.champion else [])]
+        return {str(v["version"]): predictor_name(v) for v in versions}
+
+    def begun(self, now: float) -> State:
+        return states.begin(self.name, self.stable, self.canary, self.spec, now, self.rules.rails)
+
+
+def predictor_name(version: Mapping[str, Any]) -> str:
+    return f"v{version['version']}".lower()
+
+
+def plan(config: Config, request: Mapping[str, Any]) -> Plan:
+    """The plan of a request (components/release); SeawayError when a bundle is missing."""
+    name, candidate = str(request["name"]), dict(request["candidate"])
+    champion = dict(request["champion"]) if request.get("champion") else None
+    if champion and str(champion["version"]) == str(candidate["version"]):
+        champion = None  # it is the champion already: serve it
+    for version in (candidate, champion):
+        if version and not (Path(version["bundle"]) / "model.onnx").exists():
+            raise SeawayError(
+                f"release {name!r}: the bundle {version['bundle']} of version {version['version']} is gone"
+            )
+    faults = dict(request.get("faults") or {})
+    store = _store(config, name)
+    rules = Rules.of(config.release)
+    share = rules.ramp[0] if champion else 100
+    listed = [_predictor(config, champion, 100 - share, store, {})] if champion else []
+    listed.append(_predictor(config, candidate, share, store, faults))
+    obj = manifests.seldon_deployment(
+        config.workload.name, config.serving.namespace, listed, image=config.serving.image
+    )
+    folder = config.home / "releases" / name
+    return Plan(name, config.workload.name, candidate, champion, faults, folder, store, obj, rules)
+
+
+def harmed(config: Config, request: Mapping[str, Any], faults: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for the same candidate with ``faults`` (parameters of serving.faults), against the champion.
+
+    The candidate is a copy of the bundle under a version of its own, so that its answers can be told apart.
+    The champion is the registry's; without one it is the request's candidate, as if it had been promoted.
+    """
+    from seaway.registry import CHAMPION, Registry
+
+    candidate = dict(request["candidate"])
+    version, name = f"{candidate['version']}-harmed", f"{request['name']}-harmed"
+    folder = config.home / "releases" / name / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(candidate["bundle"], folder)
+    identity = read_json(folder / "identity.json") if (folder / "identity.json").exists() else {}
+    write_json(folder / "identity.json", {**identity, "version": version})
+    champion = Registry.of(config).find(CHAMPION)
+    return {
+        **request,
+        "name": name,
+        "version": version,
+        "bundle": str(folder),
+        "candidate": {**candidate, "version": version, "bundle": str(folder), "label": "harmed on purpose"},
+        "champion": champion.as_record() if champion else dict(request["candidate"]),
+        "faults": dict(faults),
+    }
+
+
+def _store(config: Config, release: str) -> dict[str, Any]:
+    if config.online_store.type == "redis":
+        return {"type": "redis", "connection": config.online_store.connection}
+    return {"type": "sqlite", "path": str(config.home / "online" / f"{release}.db")}
+
+
+def _predictor(
+    config: Config, version: Mapping[str, Any], traffic: int, store: Mapping[str, Any], faults: Mapping[str, Any]
+) -> manifests.Predictor:
+    return manifests.Predictor(
+        name=predictor_name(version),
+        traffic=traffic,
+        bundle=str(version["bundle"]),
+        online_store=store,
+        project=project_name(config.workload.name),
+        version=str(version["version"]),
+        parameters=faults,
+        replicas=config.serving.replicas,
+        **({"model_class": FAULTY} if faults else {}),
+    )
