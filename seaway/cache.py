@@ -7,6 +7,7 @@ is filled aside, in ``<step>/.work-<key>``, and renamed when the step has succee
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -90,17 +91,12 @@ class StepCache:
             return "unchanged since an earlier run" if difference else "unchanged"
         return difference or "did not finish last time, or its result is gone"
 
-    def begin(self, what: Ingredients, resume: bool = False) -> Path:
-        """A folder to work in, and a note of the attempt.
-
-        The folder is the same for the same ingredients; with ``resume`` what an attempt that was
-        killed has left there stays, otherwise it is empty.
-        """
+    def begin(self, what: Ingredients) -> Path:
+        """An empty folder to work in, and a note of the attempt."""
         self.note(what)
         work = self._folder / what.step / f".work-{what.key}"
-        if not resume:
-            shutil.rmtree(work, ignore_errors=True)
-        (work / "outputs").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        (work / "outputs").mkdir(parents=True)
         return work
 
     def note(self, what: Ingredients) -> None:
@@ -111,7 +107,8 @@ class StepCache:
         """Make the finished work the stored result; only ``names`` below its outputs are kept."""
         outputs = {name: work / "outputs" / name for name in names}
         manifest = {"ingredients": asdict(what), "summary": summary, "seconds": seconds, "stored": time.time()}
-        write_json(work / "manifest.json", manifest | {"outputs": hashes(outputs)})
+        # not write_json: a summary keeps the order in which the step gave it
+        (work / "manifest.json").write_text(json.dumps(manifest | {"outputs": hashes(outputs)}, default=str))
         folder = self._folder / what.step / what.key
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)

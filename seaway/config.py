@@ -7,7 +7,7 @@ Environments differ only in these files; code never branches on an environment's
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,8 +37,8 @@ class Column(Section):
     """The contract of one column of a source."""
 
     type: Literal["int", "float", "str", "datetime"]
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | datetime | None = None
+    maximum: float | datetime | None = None
     allowed: tuple[int | float | str, ...] | None = None
     nullable: bool = False
 
@@ -125,7 +125,8 @@ class Workload(Section):
     root: str = "."  # folder, relative to this file, from which the hooks below are imported
     source: str  # the name of the main source in `sources`
     sources: dict[str, Source]
-    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)  # sizes of the generated data
+    scale: str | None = None  # the one that is generated unless another is asked for
     entities: dict[str, str]  # entity name -> join key column
     label: Label
     feature_repo: str  # folder with the Feast definitions, relative to root
@@ -193,7 +194,7 @@ class Config(Section):
     env: str
     home: Path = Path(".seaway")
     tracking_uri: str | None = None  # None: an SQLite file in home
-    scale: str = "published"
+    scale: str = ""  # a name from the workload's scales; empty: the workload's own choice
     online_store: OnlineStore = OnlineStore()
     compute: Compute = Compute()
     pipeline: Pipeline = Pipeline()
@@ -235,7 +236,7 @@ def load(
     except ValidationError as error:
         raise SeawayError(_explain(error, folder, env, file)) from None
     home = config.home if config.home.is_absolute() else project_root() / config.home
-    return config.model_copy(update={"home": home})
+    return config.model_copy(update={"home": home, "scale": config.scale or config.workload.scale or ""})
 
 
 def _environments(folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ def resolve(name: str, root: Path) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
+        _check_home(name, module, root)
         return getattr(module, attribute) if attribute else module
     except ModuleNotFoundError as error:
         if error.name and module_name.startswith(error.name):
@@ -27,3 +28,11 @@ def resolve(name: str, root: Path) -> Any:
         raise
     except AttributeError:
         raise SeawayError(f"the workload names {name!r}, but {module_name} has no {attribute!r}") from None
+
+
+def _check_home(name: str, module: Any, root: Path) -> None:
+    """Python keeps one module a name: another workload's module of the same name must not be taken for ours."""
+    file = getattr(module, "__file__", None)
+    own = root / module.__name__.partition(".")[0]
+    if file and (own.is_dir() or own.with_suffix(".py").exists()) and not Path(file).resolve().is_relative_to(root):
+        raise SeawayError(f"the workload names {name!r} in {root}, but {file} of the same name is loaded: rename one")

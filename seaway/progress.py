@@ -7,13 +7,30 @@ is needed, and on a cluster the same lines stand in the pod's log.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 MARK = "@seaway "
 STEP_VARIABLE = "SEAWAY_STEP"  # set while a step runs inside a pipeline
+
+
+@contextmanager
+def of_step(name: str) -> Iterator[None]:
+    """Lines shown inside the block belong to the step ``name``."""
+    before = os.environ.get(STEP_VARIABLE)
+    os.environ[STEP_VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[STEP_VARIABLE]
+        else:
+            os.environ[STEP_VARIABLE] = before
 
 
 def say(text: str) -> None:
@@ -22,6 +39,22 @@ def say(text: str) -> None:
         emit("progress", text=text)
     else:
         print(text, file=sys.stderr, flush=True)
+
+
+def stream() -> TextIO:
+    """Where to write lines of progress: standard error, or, inside a pipeline, a stream that calls ``say``."""
+    return _Lines() if os.environ.get(STEP_VARIABLE) else sys.stderr
+
+
+class _Lines(io.TextIOBase):
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            say(line.strip())
+        return len(text)
 
 
 def emit(event: str, **fields: Any) -> None:

@@ -40,7 +40,9 @@ def demo(args: argparse.Namespace) -> int:
     request = _request(run)
     good = run_release(config, request, run=run, on_event=_say)
 
-    print(f"\n3. A harmed candidate goes the same way ({HARM['error_rate']:.0%} errors, {HARM['latency_ms']:.0f} ms more)")
+    print(
+        f"\n3. A harmed candidate goes the same way ({HARM['error_rate']:.0%} errors, {HARM['latency_ms']:.0f} ms more)"
+    )
     bad = run_release(config, harmed(config, request, HARM), run=run, on_event=_say)
 
     report = _report(config, run, [good, bad])

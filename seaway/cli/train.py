@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from seaway.cli import options
 from seaway.processes import die_with_parent
 
-SWEEP = ("ingest", "validate", "features", "dataset", "tune")
-
 
 def add(verbs: argparse._SubParsersAction) -> None:
     common, data = options.common(), options.data()
-    verb = verbs.add_parser("run", parents=[common, data], help="run the training pipeline; unchanged steps are skipped")
+    verb = verbs.add_parser(
+        "run", parents=[common, data], help="run the training pipeline; unchanged steps are skipped"
+    )
     verb.add_argument("--explain", action="store_true", help="say of each step why it ran or was skipped")
     verb.add_argument("--trials", type=int, metavar="N", help="trials of the sweep (default: the workload's)")
     verb.add_argument("--json", action="store_true", help="print the run's record as JSON at the end")
@@ -51,11 +52,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def tune(args: argparse.Namespace) -> int:
-    from components.tune.verb import sweep_to_end
     from pipelines.progress import Terminal
+    from pipelines.sweep import run_sweep
 
     die_with_parent()
-    sweep_to_end(_with_trials(args), resume=args.resume, on_event=Terminal())
+    best = run_sweep(_with_trials(args), resume=args.resume, on_event=Terminal(sys.stdout))
+    parameters = ", ".join(f"{name} {value}" for name, value in best["params"].items())
+    print(
+        f"best: trial {best['trial']} with {best['metric']} {best['value']:.4f} after {best['epochs']} epochs; {parameters}"
+    )
     return 0
 
 
