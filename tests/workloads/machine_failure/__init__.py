@@ -1,0 +1,1 @@
+"""A second workload, of another domain than the demo's: which machine fails within a day."""
