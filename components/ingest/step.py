@@ -190,7 +190,10 @@ def _generate(workload: Workload, name: str, source: Source, root: Path, scale: 
         raise SeawayError(f"source {name!r} has neither a path nor a generator: give one in the workload's file")
     if scale not in workload.scales:
         known = ", ".join(workload.scales) or "none"
-        raise SeawayError(f"workload {workload.name!r} has no scale {scale!r}; it knows: {known} (choose by --scale)")
+        wrong = f"has no scale {scale!r}" if scale else "does not say which scale to generate"
+        raise SeawayError(
+            f"workload {workload.name!r} {wrong}; it knows: {known}. Choose one by --scale, or by `scale` in its file"
+        )
     draw = resolve(source.generator, root)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as folder:
         drawn = Path(folder) / f"{name}.parquet"

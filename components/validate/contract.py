@@ -63,7 +63,7 @@ def _checks(name: str, column: Column) -> Iterator[pa.Check]:
     for bound, check, words in ((column.minimum, pa.Check.ge, "below"), (column.maximum, pa.Check.le, "above")):
         if bound is not None:
             limit = _limit(name, column, bound)
-            yield check(limit, error=f"{words} {limit:g}" if isinstance(limit, int | float) else f"{words} {limit}")
+            yield check(limit, error=f"{words} {limit}")
     if column.allowed is not None:
         wrong = [v for v in column.allowed if not isinstance(v, _ALLOWED[column.type])]
         if wrong:
@@ -85,7 +85,7 @@ def _new(data: pa.PolarsData) -> pl.LazyFrame:
 
 def _limit(name: str, column: Column, bound: Any) -> Any:
     if column.type in ("int", "float") and isinstance(bound, int | float):
-        return bound
+        return int(bound) if float(bound).is_integer() else bound
     if column.type == "datetime" and isinstance(bound, datetime):
         return bound.astimezone(UTC).replace(tzinfo=None) if bound.tzinfo else bound
     raise SeawayError(f"column {name!r} is {column.type}, so it can have no minimum or maximum {bound!r}")

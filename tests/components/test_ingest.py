@@ -113,6 +113,8 @@ def test_without_a_path_the_generator_draws_the_chosen_scale(tmp_path):
 def test_an_unknown_scale_names_the_known_ones(tmp_path):
     with pytest.raises(SeawayError, match="no scale 'huge'; it knows: tiny"):
         ingest(workload(generator="toy_source:draw"), tmp_path, "huge", tmp_path / "out")
+    with pytest.raises(SeawayError, match="does not say which scale to generate; it knows: tiny"):
+        ingest(workload(generator="toy_source:draw"), tmp_path, "", tmp_path / "out")
     with pytest.raises(SeawayError, match="neither a path nor a generator"):
         ingest(workload(), tmp_path, "tiny", tmp_path / "out")
 

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -155,6 +155,17 @@ def test_offsets_become_utc_and_the_rarer_form_is_refused(tmp_path):
     ]
     assert quarantine.select("row", "value").rows() == [(5, "2024-01-01 10:00:00")]
     assert quarantine["reason"][0].startswith("a time without an offset")
+
+
+def test_times_have_bounds_too(tmp_path):
+    at = Column.model_validate(
+        {"type": "datetime", "minimum": date(2024, 1, 1), "maximum": "2024-12-31T23:00:00+00:00"}
+    )
+    lines = ["2023-12-31 23:59:59", "2024-01-01 00:00:00", "2024-12-31 23:00:00", "2218-05-01 00:00:00"]
+    table = pl.DataFrame({"id": range(4), "at": lines, "amount": 1.0, "place": "north", "label": 0})
+    good, quarantine, _ = run(tmp_path, table, workload(columns=COLUMNS | {"at": at}))
+    assert good["id"].to_list() == [1, 2]
+    assert quarantine["reason"].to_list() == ["below 2024-01-01 00:00:00", "above 2024-12-31 23:00:00"]
 
 
 def test_typed_times_with_a_zone_become_utc(tmp_path):
