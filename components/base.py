@@ -76,7 +76,7 @@ def perform(
     if entry:
         cache.note(what)
     else:
-        work = cache.begin(what, resume=step.resumable)
+        work = cache.begin(what)
         made = {key: work / "outputs" / key for key in outputs}
         try:
             summary = _call(name, step, config, inputs | made, input_hashes, run)

@@ -28,7 +28,6 @@ class Step:
     function: str  # "module:function"
     reads: tuple[str, ...]  # sections of the configuration
     hooks: tuple[str, ...] = ()  # keys of the workload that name modules or folders of its own code
-    resumable: bool = False  # goes on from what a killed attempt has left in its output folder
     state: State | None = None
     holds: Callable[[Config, dict[str, Path]], str] | None = None  # empty, or why it is not good any more
 
@@ -92,7 +91,6 @@ STEPS: dict[str, Step] = {
         "components.tune.step:tune",
         reads=(*_TABLE, "workload.sweep", "workload.model", "workload.top_k", "compute"),
         hooks=("features", "model"),
-        resumable=True,
     ),
     "train": Step(
         "components.train.step:train",

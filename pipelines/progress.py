@@ -40,23 +40,25 @@ class Terminal:
 
 
 def one_line(summary: Any, limit: int = 110) -> str:
-    """A step's summary as one line: its numbers and words, nested ones as "name: ..."."""
+    """A step's summary as one line: its numbers and words, nested ones as "name: ...", no hashes and paths."""
     text = _words(summary)
     return text if len(text) <= limit else text[: limit - 4].rsplit(",", 1)[0] + " ..."
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        parts = []
-        for key, item in value.items():
-            if isinstance(item, dict):
-                if item:
-                    parts.append(f"{key}: {_words(item)}")
-            elif isinstance(item, list):
-                parts.append(f"{len(item)} {key}")
-            elif item is not None:
-                parts.append(f"{str(key).replace('_', ' ')} {_words(item)}")
-        return ", ".join(parts)
+def _words(record: dict[str, Any]) -> str:
+    parts = []
+    for key, item in record.items():
+        name = str(key).replace("_", " ")
+        if isinstance(item, dict):
+            parts += [f"{name}: {_words(item)}"] if item else []
+        elif isinstance(item, list):
+            parts += [f"{name} {' '.join(map(str, item))}"] if 0 < len(item) < 4 else []
+        elif item is not None and len(str(item)) < 32 and name != "seconds":
+            parts.append(f"{name} {_word(item)}")
+    return ", ".join(parts)
+
+
+def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

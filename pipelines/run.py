@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pipelines.progress import EventStream, OnEvent, Terminal
 from seaway import alive
-from seaway.artifacts import write_json
+from seaway.artifacts import read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 
@@ -106,6 +106,15 @@ def run_training(
             record.end("interrupted")
             raise
         return record.end("passed")
+
+
+def newest_run(config: Config) -> dict[str, Any]:
+    """The record of the newest run that passed; SeawayError when there is none."""
+    for file in sorted((config.home / "runs").glob("*/run.json"), reverse=True):
+        record = read_json(file)
+        if record["status"] == "passed" and record["workload"] == config.workload.name:
+            return record
+    raise SeawayError(f"there is no finished run in {config.home}: `seaway run` makes one")
 
 
 class Record:

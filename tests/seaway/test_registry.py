@@ -1,0 +1,116 @@
+"""The registry on a real MLflow SQLite file; one file for the module, since its migrations take seconds."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seaway.artifacts import content_hash, read_json, write_json
+from seaway.errors import SeawayError
+from seaway.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def registry(home, request):
+    # a model name of its own for each test
+    return Registry(f"sqlite:///{home}/mlflow.db", request.node.name, home / "mlartifacts")
+
+
+def register(registry, tmp_path, text="weights", **tags):
+    bundle = tmp_path / f"bundle-{text}"
+    write_json(bundle / "model.json", {"text": text})
+    (bundle / "baseline").mkdir(exist_ok=True)
+    digest = content_hash(bundle)
+    return registry.register(
+        bundle,
+        digest,
+        params={"layers": 2},
+        metrics={"auc_roc": 0.9},
+        tags={"verdict": "pass", "trained_with": digest, **tags},
+        identity={"run": "r1", "feature_hash": "f"},
+    )
+
+
+def test_nothing_is_found_before_the_first_registration(tmp_path):
+    empty = Registry(f"sqlite:///{tmp_path}/mlflow.db", "m", tmp_path / "mlartifacts")
+    assert empty.find("champion") is None
+    assert not (tmp_path / "mlflow.db").exists()  # looking does not create
+    with pytest.raises(SeawayError, match="no version 'champion' of m"):
+        empty.get("champion")
+
+
+def test_a_version_carries_its_bundle_identity_and_tags(registry, tmp_path):
+    record = register(registry, tmp_path, git_revision="abc")
+    assert record.version == "1"
+    assert read_json(tmp_path / "bundle-weights" / "model.json") == {"text": "weights"}
+    assert not (tmp_path / "bundle-weights" / "identity.json").exists()  # the input stays as it was
+    identity = read_json(Path(record.bundle) / "identity.json")
+    assert identity == {"model": registry._name, "version": "1", "run": "r1", "feature_hash": "f"}
+    assert registry.get("1").tags["git_revision"] == "abc"
+
+
+def test_the_same_model_again_is_the_same_version(registry, tmp_path):
+    first = register(registry, tmp_path, verdict="fail")
+    again = register(registry, tmp_path, verdict="pass")
+    assert (again.version, again.bundle, again.tags["verdict"]) == (first.version, first.bundle, "pass")
+    assert register(registry, tmp_path, "others").version == "2"
+
+
+def test_the_direct_look_up_agrees_with_mlflow(registry, tmp_path):
+    record = register(registry, tmp_path)
+    registry.nominate(record.version)
+    for which in ("candidate", record.version, "champion", "17"):
+        assert registry._find_in_file(which) == registry._find_by_client(which)
+    assert registry._find_in_file("candidate") == record
+
+
+def test_promote_moves_the_champion_and_may_be_repeated(registry, tmp_path):
+    one, two = register(registry, tmp_path, "one"), register(registry, tmp_path, "two")
+    registry.promote(one.version)
+    registry.nominate(two.version)
+    for _ in range(2):
+        registry.promote(two.version)
+        assert registry.get("champion").version == two.version
+        assert registry.find("candidate") is None
+    assert registry.get("champion").tags["decision"] == "promoted"
+
+
+def test_reject_keeps_the_champion(registry, tmp_path):
+    one, two = register(registry, tmp_path, "one"), register(registry, tmp_path, "two")
+    registry.promote(one.version)
+    registry.nominate(two.version)
+    registry.reject(two.version)
+    assert registry.find("candidate") is None
+    assert registry.get("champion").version == one.version
+    assert registry.get(two.version).tags["decision"] == "rejected"
+
+
+def test_a_model_does_not_compete_with_itself_or_its_own_baseline(registry, tmp_path):
+    record = register(registry, tmp_path, "new")
+    baseline = register(registry, tmp_path, "plain", trained_with=record.tags["digest"])
+    registry.promote(baseline.version)
+    assert registry.rival(record.tags["digest"]) is None
+    assert registry.rival("another").version == baseline.version
+
+
+def test_a_registration_that_was_killed_leaves_nothing_behind(registry, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_write_identity", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register(registry, tmp_path)
+    assert registry.find("1") is None
+    record = register(registry, tmp_path)
+    assert registry.get(record.version) == record
+    assert registry._find_by_client("1") is None
+
+
+def test_a_version_whose_files_are_gone_is_not_found(registry, tmp_path):
+    record = register(registry, tmp_path)
+    shutil.rmtree(record.bundle)
+    assert registry.find(record.version) is None
+    assert register(registry, tmp_path).version == "2"
