@@ -19,7 +19,7 @@ from seaway.processes import die_with_parent
 BIND = "SEAWAY_BIND"  # address of both servers; the substrate on one machine sets loopback
 _DEFAULTS = {
     "GUNICORN_WORKERS": "1",  # more replicas rather than more workers: the proxy sees each of them
-    "GUNICORN_THREADS": "4",  # one slow caller must not hold the others
+    "GUNICORN_THREADS": "8",  # a slow caller must not hold the others
     "GUNICORN_KEEPALIVE": "75",  # longer than the proxy's idle timeout, so that the proxy closes first
     "GRPC_WORKERS": "0",
     "OMP_NUM_THREADS": "1",
@@ -37,12 +37,21 @@ def main(arguments: list[str] | None = None) -> None:
         arguments.insert(0, os.environ.get("MODEL_NAME", "serving.model_server.ModelServer"))
     # prometheus_client reads the folder when it is first imported
     folder = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="seaway-metrics-"))
-    owner = os.getpid()
+    owner, code = os.getpid(), 1
     try:
         _run(arguments, folder)
+        code = 0
+    except SystemExit as stop:
+        if os.getpid() != owner:
+            raise
+        code = stop.code if isinstance(stop.code, int) else 1
     finally:
         if os.getpid() == owner:
             shutil.rmtree(folder, ignore_errors=True)
+    # every request is answered: the metrics page and the counters' process need no second of grace each
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _forks_die_with_us() -> None:

@@ -34,15 +34,15 @@ class ModelServer:
         self.model_error_handler = guard()  # Seldon registers this blueprint
         self._session: Any = None
 
-    def load(self) -> None:
+    def load(self, registry: Any = None) -> None:
         """Read the bundle, check it and open the store. Any failure ends the server with its reason."""
         try:
-            self._load()
+            self._load(registry)
         except Exception as error:
             # Seldon takes an AttributeError or NotImplementedError in here for "no load method"
             raise RuntimeError(f"the bundle {self.bundle} cannot be served: {error}") from error
 
-    def _load(self) -> None:
+    def _load(self, registry: Any) -> None:
         from seaway.online import OnlineReader
         from serving.metrics import ServerMetrics
 
@@ -64,7 +64,7 @@ class ModelServer:
         self._reader = OnlineReader(self.online_store, self.project, self.spec)
         self._session = _session(self.bundle / "model.onnx", len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
-        self.counts = ServerMetrics()
+        self.counts = ServerMetrics(registry)
 
     def health_status(self) -> str:
         """Answers once the model is loaded; Seldon serves it at /health/status."""

@@ -145,7 +145,8 @@ def guard() -> Any:
             raise Refused("LENGTH_REQUIRED", "send a Content-Length", 411)
         if request.content_length > MAX_BODY:
             raise Refused("TOO_LARGE", f"the body is larger than {MAX_BODY} bytes", 413)
-        strict_json(request.get_data())
+        if not isinstance(strict_json(request.get_data()), dict):
+            raise Refused("BAD_SHAPE", "the body must be a JSON object")
 
     @blueprint.app_errorhandler(Refused)
     def refused(error: Refused) -> Any:

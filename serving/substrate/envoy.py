@@ -81,6 +81,19 @@ def _listener(folder: str, port: int) -> dict[str, Any]:
         "request_headers_timeout": "5s",  # a caller that sends slowly holds nothing behind the proxy
         "request_timeout": "10s",
         "common_http_protocol_options": {"idle_timeout": "60s", "headers_with_underscores_action": "REJECT_REQUEST"},
+        # what Envoy itself answers has the form of Seldon's errors too
+        "local_reply_config": {
+            "body_format": {
+                "json_format": {
+                    "status": {
+                        "status": 1,
+                        "code": "%RESPONSE_CODE%",
+                        "reason": "%RESPONSE_CODE_DETAILS%",
+                        "info": "%LOCAL_REPLY_BODY%",
+                    }
+                }
+            }
+        },
         "http_filters": [
             {
                 # whole requests only: a slow or oversized body never reaches a predictor
@@ -165,7 +178,7 @@ def _aggregate(first: str, behind: Sequence[str]) -> dict[str, Any]:
 
 
 def routes(listed: Sequence[Route], version: str) -> dict[str, Any]:
-    """The RDS file: by prefix, weighted over the aggregates of ready backends; anything else is a JSON 404."""
+    """The RDS file: by prefix, weighted over the aggregates of ready backends; anything else is a 404."""
     host = {"name": "all", "domains": ["*"], "routes": [_route(r) for r in listed]}
     resource = {"@type": _TYPE + "config.route.v3.RouteConfiguration", "name": ROUTES, "virtual_hosts": [host]}
     return {"version_info": version, "resources": [resource]}
@@ -174,8 +187,8 @@ def routes(listed: Sequence[Route], version: str) -> dict[str, Any]:
 def _route(route: Route) -> dict[str, Any]:
     match = {"path_separated_prefix": route.prefix}
     if not any(route.weights.values()):
-        body = '{"status":{"status":1,"code":503,"reason":"NOT_READY","info":"no predictor is ready"}}'
-        return {"match": match, "direct_response": {"status": 503, "body": {"inline_string": body}}}
+        body = {"inline_string": "no predictor is ready"}
+        return {"match": match, "direct_response": {"status": 503, "body": body}}
     return {
         "match": match,
         "route": {

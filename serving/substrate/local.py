@@ -16,7 +16,7 @@ from seaway.artifacts import read_json
 from seaway.config import project_root
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.substrate.base import AVAILABLE, FAILED, LATENCY_EDGES_MS, Counters, NotFound, Status
+from serving.substrate.base import AVAILABLE, CREATING, FAILED, LATENCY_EDGES_MS, Counters, Status
 from serving.substrate.store import ObjectStore
 
 
@@ -123,11 +123,19 @@ class LocalSubstrate:
     def status(self, name: str) -> Status:
         """What runs now. Nothing is ready while no operator serves this home."""
         obj = self.store.read(name)
-        idle = Status(ready=dict.fromkeys(manifests.weights(obj), False), weights={}, url=None)
+        asked = manifests.weights(obj)
         if not self._record():
-            return Status(**{**vars(idle), "message": "nothing serves this home: start the substrate"})
+            message = "nothing serves this home: start the substrate"
+            return Status(dict.fromkeys(asked, False), {}, None, message=message)
         found = self._get(f"/status/{name}")
-        return Status(**found) if found else idle
+        if not found:
+            return Status(dict.fromkeys(asked, False), {}, None)
+        # the operator sees a write some milliseconds later
+        if found["generation"] < obj["metadata"]["generation"]:
+            found["state"] = CREATING
+        for key, unknown in (("ready", False), ("restarts", 0)):
+            found[key] = {predictor: found[key].get(predictor, unknown) for predictor in asked}
+        return Status(**found)
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> Status:
         deadline = monotonic() + timeout
@@ -144,11 +152,13 @@ class LocalSubstrate:
             sleep(0.02)
 
     def counters(self, name: str) -> dict[str, Counters]:
-        self.store.read(name)
+        asked = manifests.weights(self.store.read(name))
         found = self._get(f"/counters/{name}") or {}
+        none = {"slow": dict.fromkeys(self.edges_ms, 0)}
+        records = {predictor: found.get(predictor, none) for predictor in asked}
         return {
             predictor: Counters(**{**record, "slow": {int(edge): n for edge, n in record["slow"].items()}})
-            for predictor, record in found.items()
+            for predictor, record in records.items()
         }
 
     def _record(self) -> dict[str, Any]:
@@ -175,6 +185,3 @@ class LocalSubstrate:
             raise SeawayError(f"the operator of {self.home} failed at {path}: see {self.home}/logs") from None
         except OSError as error:
             raise SeawayError(f"the operator of {self.home} does not answer: {error}") from None
-
-
-__all__ = ["LocalSubstrate", "NotFound"]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 from aiohttp import web
@@ -42,11 +43,10 @@ def main() -> int:
     run.mkdir(parents=True, exist_ok=True)
     with (run / "lock").open("a+") as lock:
         if not _acquire(lock):
-            lock.seek(0)
-            print(f"{arguments.home} is being served already, by process {lock.read().strip()}", file=sys.stderr)
+            print(f"{arguments.home} is being served already, by process {_holder(lock)[0]}", file=sys.stderr)
             return 3
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} {arguments.owner}")
         lock.flush()
         _sweep(run)
         # short, since sockets live in it: their paths are limited to 108 characters
@@ -62,17 +62,25 @@ def main() -> int:
     return 0
 
 
-def _acquire(lock: object, patience: float = 10.0) -> bool:
-    """The lock of the home; a previous operator whose owner was killed needs a moment to clean up."""
+def _acquire(lock: IO[str], patience: float = 10.0) -> bool:
+    """The lock of the home; an operator whose owner was killed is given a moment to clean up."""
     deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            owner = _holder(lock)[1]
+            if time.monotonic() > deadline or (owner and start_time(owner)):
                 return False
             time.sleep(0.05)
+
+
+def _holder(lock: IO[str]) -> tuple[int, int]:
+    """Process ids of the operator that holds the lock and of its owner; 0 while it has not written them."""
+    lock.seek(0)
+    operator, _, owner = lock.read().partition(" ")
+    return int(operator or 0), int(owner or 0)
 
 
 def _sweep(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from seaway.processes import die_with_parent
+
+_NOISE = "can only join a child process"  # multiprocessing's at the exit of any forked server
 
 
 class Child:
@@ -71,6 +74,13 @@ def last_lines(log: Path, count: int = 8, limit: int = 2000) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(lines[-count:])[-limit:]
+
+
+def reason(log: Path) -> str:
+    """The last error that a Python server logged, or the end of its log."""
+    lines = last_lines(log, count=200, limit=16_384).splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line) and _NOISE not in line]
+    return errors[-1] if errors else "\n".join(lines[-8:])
 
 
 def start_time(pid: int) -> str | None:

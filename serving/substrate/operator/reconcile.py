@@ -17,12 +17,11 @@ from serving import manifests
 from serving.substrate import envoy
 from serving.substrate.base import AVAILABLE, CREATING, FAILED, Status
 from serving.substrate.operator.proxy import Proxy
-from serving.substrate.operator.server import Server, cluster_name
+from serving.substrate.operator.server import FAILED_STARTS, Server, cluster_name
 from serving.substrate.store import ObjectStore
 
 TICK = 0.05  # seconds
 STOP = 8.0  # seconds that a stopping server has to answer what it holds
-FAILED_STARTS = 2  # of a server that was never ready, until its deployment is called failed
 
 
 def shared(wanted: dict[str, int], routed: dict[str, str | None]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -15,9 +16,11 @@ from seaway.artifacts import record_hash
 from seaway.errors import SeawayError
 from serving.manifests import model_class, parameters
 from serving.microservice import BIND
-from serving.substrate.operator.child import Child, free_ports, last_lines
+from serving.substrate.operator.child import Child, free_ports, reason
 
 STARTUP = 60.0  # seconds until a start that does not become ready counts as failed
+FAILED_STARTS = 2  # of a server that was never ready: it is called failed
+_BOOT_ERROR = 3  # gunicorn's exit status when the model did not load
 _PROBE, _LIVENESS, _LIVENESS_FAILURES = 0.1, 2.0, 5
 _DROPPED = ("VIRTUAL_ENV", "PYTHONHOME", "PROMETHEUS_MULTIPROC_DIR")
 
@@ -71,7 +74,7 @@ class Server:
             return
         code = self.child.exited()
         if code is not None:
-            self._failed(now, f"its server ended with status {code}")
+            self._failed(now, f"its server ended with status {code}", code)
             return
         if now < self._next:
             return
@@ -93,7 +96,7 @@ class Server:
         try:
             command, environment = self._command()
         except SeawayError as error:
-            self.failed_starts += 2  # nothing to wait for
+            self.failed_starts += FAILED_STARTS  # nothing to wait for
             self._next, self.problem = now + 5, str(error)
             return
         self._started = self._next = now
@@ -127,14 +130,16 @@ class Server:
             "PYTHONDONTWRITEBYTECODE": "1",
             BIND: "127.0.0.1",
         }
+        if sys.version_info < (3, 12):  # Seldon needs distutils alone: not importing setuptools saves a third
+            environment["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
         return [str(self.python), "-m", "serving.microservice"], environment
 
-    def _failed(self, now: float, what: str) -> None:
-        self.problem = f"predictor {self.name!r}: {what}. The end of {self.log}:\n{last_lines(self.log)}"
+    def _failed(self, now: float, what: str, code: int | None = None) -> None:
+        self.problem = f"predictor {self.name!r}: {what}. From {self.log}:\n{reason(self.log)}"
         if self.was_ready:
             self.crashes += 1
-        else:
-            self.failed_starts += 1
+        else:  # a model that does not load will not load the next time
+            self.failed_starts += FAILED_STARTS if code == _BOOT_ERROR else 1
         tries = self.crashes + self.failed_starts
         self.child, self.ready, self._misses = None, False, 0
         self._next = now + min(10.0, 0.1 * 2 ** min(tries, 8))
