@@ -20,6 +20,7 @@ class History:
         """``label_delay``: microseconds until the value is known; None for a value that the request has."""
         self.window = window
         self.label_delay = label_delay
+        self._reach = window.horizon // MICRO
         self._events: dict[int, list[tuple[int, int]]] = {}
         self._waiting: list[tuple[int, int, int, int, int]] = []  # known at, order of arrival, key, time, quanta
         self._arrived = 0
@@ -28,11 +29,15 @@ class History:
         """Forget all, then take in events (sorted by time, int64 arrays) as they stood at ``as_of``."""
         self._events = {}
         self._waiting.clear()
-        recent = times // MICRO > as_of // MICRO - self.window.horizon // MICRO
-        columns = (column[recent].tolist() for column in (keys, times, quanta))
-        for key, time, amount in zip(*columns, strict=True):
-            self.add(key, time, amount)
-        self.release(as_of)
+        recent = times // MICRO > as_of // MICRO - self._reach
+        if self.label_delay is not None:
+            waits = recent & ((times + self.label_delay) // MICRO > as_of // MICRO)
+            recent &= ~waits
+            for event in zip(*(column[waits].tolist() for column in (keys, times, quanta)), strict=True):
+                self.add(*event)
+        events = zip(*(column[recent].tolist() for column in (keys, times, quanta)), strict=True)
+        for key, time, amount in events:
+            self._events.setdefault(key, []).append((time, amount))
 
     def add(self, key: int, time: int, quanta: int) -> bool:
         """Take one event in; False while its value is not known yet."""
@@ -64,7 +69,7 @@ class History:
     def _append(self, key: int, time: int, quanta: int) -> None:
         events = self._events.setdefault(key, [])
         events.append((time, quanta))
-        oldest = events[-1][0] // MICRO - self.window.horizon // MICRO
+        oldest = events[-1][0] // MICRO - self._reach
         # one more second than any window reaches back from the newest event: nothing that counts is lost
         while events[0][0] // MICRO < oldest:
             del events[0]
