@@ -80,6 +80,21 @@ def run_training(
     outputs}], outputs: {step: path}}; the same is in home/runs/<run>/run.json as the run goes on.
     Raises SeawayError that names the failed step, its log and how to go on.
     """
+    from pipelines.training import training_pipeline
+
+    pipeline = training_pipeline(config.pipeline)
+    return run_pipeline(pipeline, config, explain=explain, on_event=on_event, runner=runner)
+
+
+def run_pipeline(
+    pipeline: Any,
+    config: Config,
+    *,
+    explain: bool = False,
+    on_event: OnEvent | None = None,
+    runner: Runner | None = None,
+) -> dict[str, Any]:
+    """As run_training, for any pipeline with the parameters ``config`` and ``run``."""
     on_event = on_event or Terminal(sys.stdout, explain)
     runs = config.home / "runs"
     with alive.hold(config.home / "run.lock"):
@@ -94,10 +109,7 @@ def run_training(
             record.take(event)
             on_event(event)
 
-        from pipelines.training import training_pipeline
-
         try:
-            pipeline = training_pipeline(config.pipeline)
             runner.run(pipeline, {"config": config.model_dump_json(), "run": run}, folder, listen)
         except RuntimeError as error:
             record.end("failed")

@@ -59,7 +59,8 @@ def tune(args: argparse.Namespace) -> int:
     best = run_sweep(_with_trials(args), resume=args.resume, on_event=Terminal(sys.stdout))
     parameters = ", ".join(f"{name} {value}" for name, value in best["params"].items())
     print(
-        f"best: trial {best['trial']} with {best['metric']} {best['value']:.4f} after {best['epochs']} epochs; {parameters}"
+        f"best: trial {best['trial']} with {best['metric']} {best['value']:.4f} "
+        f"after {best['epochs']} epochs; {parameters}"
     )
     return 0
 
