@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -130,5 +131,5 @@ def _fill(config: Config, features: Path, store: dict[str, Any]) -> None:
 
     newest = pl.scan_parquet(features / "features.parquet").select(pl.col("event_timestamp").max()).collect().item()
     stream = FeatureStream(config, resolve(config.workload.features, config.root), features, store)
-    stream.materialize((int(newest.timestamp()) + 1) * MICRO)
+    stream.materialize((int(newest.replace(tzinfo=UTC).timestamp()) + 1) * MICRO)
     stream.close()
