@@ -34,16 +34,15 @@ class Step:
 
 def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
     """Content hash of every file that the sources name; a generator has none."""
+    from components.ingest.step import find
     from seaway.artifacts import content_hash
 
-    found: dict[str, Any] = {}
-    for name, source in config.workload.sources.items():
-        if source.path:
-            pattern = Path(source.path).expanduser()
-            pattern = pattern if pattern.is_absolute() else config.root / pattern
-            files = [pattern] if pattern.exists() else sorted(pattern.parent.glob(pattern.name))
-            found |= {f"content of {name}: {file}": content_hash(file) for file in files}
-    return found
+    return {
+        f"content of {name}: {file}": content_hash(path)
+        for name, source in config.workload.sources.items()
+        if source.path
+        for file, path in find(name, source.path, config.root).items()
+    }
 
 
 def champion(config: Config, inputs: dict[str, str]) -> dict[str, Any]:
