@@ -17,6 +17,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.hooks import resolve
+from seaway.progress import say
 
 PROGRESS_SECONDS = 10.0
 
@@ -116,7 +117,7 @@ def _run(training: Any, checkpoint: Path) -> None:
         training.save(checkpoint)
         if time.perf_counter() - said >= PROGRESS_SECONDS:
             said = time.perf_counter()
-            print(f"train: epoch {record['epoch']}/{training.max_epochs}, loss {record['loss']:.4f}", flush=True)
+            say(f"train: epoch {record['epoch']}/{training.max_epochs}, loss {record['loss']:.4f}")
 
 
 def _scores(model: Any, features: Any) -> Any:
