@@ -7,13 +7,10 @@ log has what was sent. Run again after the verdict it returns the stored record.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 from seaway.config import Config, duration
 from seaway.errors import SeawayError
 from serving import release_record, smoke
+from serving.release_guard import alone, interrupts
 from serving.release_plan import Plan, harmed, plan
 from serving.rollout import state as states
 from serving.rollout.journal import Journal
@@ -65,7 +63,7 @@ def run_release(
     wanted = plan(config, {**request, **({"faults": dict(faults)} if faults else {})})
     if promote is None and rollback is None and not wanted.faults:
         promote, rollback = _aliases(config)
-    with _alone(config.home):
+    with alone(config.home):
         known = release_record.stored(wanted)
         if known:
             on_event(f"{wanted.name} was decided before: {known['verdict']}")
@@ -118,13 +116,17 @@ class _Release:
             )
         )
         try:
-            with _interrupts() as stop:
-                self.on_event(f"filling the online store as of the first event to replay: {self.plan.store['type']}")
+            with interrupts() as stop:
+                self.on_event("filling the online store as of the first event to replay, and starting the predictors")
+                if self.plan.store["type"] == "sqlite":  # predictors may open it before it is filled
+                    path = Path(self.plan.store["path"])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()
                 sender.start()
-                sender.wait_filled()
                 start = getattr(self.substrate, "start", None)
                 if start:
                     start()
+                sender.wait_filled()
                 url = self._ready()
                 stop.gentle = True
                 return self._first(sender, url) if first else self._compared(sender, url, traffic, stop)
@@ -209,44 +211,6 @@ class _Release:
         weights = {p["name"]: p["traffic"] for p in self.plan.obj["spec"]["predictors"]}
         by_role = {"stable": weights[self.plan.stable], "canary": weights[self.plan.canary]}
         self.journal.add("weights", [{"t": state.started, **by_role, "predictors": weights}])
-
-
-class _Stop(threading.Event):
-    gentle = False  # whether someone looks at the event; otherwise the wait in progress is broken off
-
-
-@contextmanager
-def _interrupts() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM set the event, in the main thread; elsewhere the caller has to."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(*_: object) -> None:
-        stop.set()
-        if not stop.gentle:
-            raise SeawayError("the release was stopped while it was starting; run it again")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One release at a time in a home; the lock goes with the process that holds it."""
-    folder = home / "releases"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SeawayError(f"a release is under way in {home}; `seaway release status` shows it") from None
-        yield
 
 
 def _local(config: Config) -> Substrate:

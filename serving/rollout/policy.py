@@ -27,6 +27,7 @@ from serving.signals.counters import advance, reading
 STEP_REQUESTS = 40  # to the canary, before the next ramp step
 NEVER_READY_S = 90.0
 LOST_READY_S = 10.0
+LONGEST_BLOCK_S = 60.0  # of observation; what is longer was no observation
 
 
 def decide(state: State, seen: Observation, rules: Rules) -> Decision:
@@ -43,7 +44,9 @@ def decide(state: State, seen: Observation, rules: Rules) -> Decision:
         text = "the spec under test changed: all evidence starts anew"
         state = replace(again(state, seen.spec, now), reason=text)
         return Decision("start anew", state, None if seen.frozen else _split(state, rules), text)
-    state, problems = _learn(replace(state, now=now, blocks=state.blocks + 1), seen, rules)
+    passed = min(now - state.now, LONGEST_BLOCK_S)
+    state = replace(state, now=now, blocks=state.blocks + 1, observed=state.observed + passed)
+    state, problems = _learn(state, seen, rules)
     if seen.frozen:
         return _hold(state, "frozen by a person")
     text = "; ".join(problems) or f"gathering evidence at {_share(state, rules)} %: {weakest(state, rules)}"
@@ -86,7 +89,7 @@ def _learn(state: State, seen: Observation, rules: Rules) -> tuple[State, list[s
         evidence=known,
         restarts=restarts,
         step_requests=state.step_requests + gained["canary"],
-        last_data=state.now if both else state.last_data,
+        last_data=state.observed if both else state.last_data,
     ), problems
 
 
@@ -104,8 +107,8 @@ def _health(state: State, seen: Observation) -> Decision | None:
         if state.unready_since is None and state.seen_ready:
             return None
         return _hold(replace(state, seen_ready=True, unready_since=None), f"the canary {state.canary} is ready")
-    since = state.now if state.unready_since is None else state.unready_since
-    state, waited = replace(state, unready_since=since), state.now - since
+    since = state.observed if state.unready_since is None else state.unready_since
+    state, waited = replace(state, unready_since=since), state.observed - since
     limit = LOST_READY_S if state.seen_ready else NEVER_READY_S
     if waited >= limit and seen.ready.get(state.stable) is True:
         return _end(state, ROLLED_BACK, f"the canary {state.canary} has not been ready for {waited:.0f} s")
@@ -120,8 +123,8 @@ def _verdict(state: State, seen: Observation, rules: Rules, problems: list[str])
         return _end(state, ROLLED_BACK, text)
     proven = bool(rules.rails) and all(p >= rules.promote_at for p, _ in logs.values())
     ready = isinstance(seen.ready, Mapping) and all(seen.ready.get(n) is True for n in (state.stable, state.canary))
-    current = state.last_data is not None and (seen.ended or state.now - state.last_data <= rules.stale_after)
-    late = state.now - state.started >= rules.cap
+    current = state.last_data is not None and (seen.ended or state.observed - state.last_data <= rules.stale_after)
+    late = state.observed >= rules.cap
     if proven and ready and current and not problems and not late and state.step >= len(rules.ramp) - 1:
         text = "; ".join(f"{name}: {told(state, name, logs[name][0], rules.promote_at)}" for name in rules.rails)
         return _end(state, PROMOTED, f"no guardrail is worse by its margin. {text}")

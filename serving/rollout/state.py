@@ -27,15 +27,16 @@ class State:
     canary: str
     spec: str  # hash of both predictors' specs: evidence belongs to it
     started: float
-    now: float
+    now: float  # of the last observation
     phase: str = RUNNING
     reason: str = ""
     step: int = 0  # of the ramp
     step_requests: int = 0  # that the canary got on this step
     blocks: int = 0
-    last_data: float | None = None  # when both predictors last had new requests
+    observed: float = 0.0  # seconds under observation: time without a controller does not count
+    last_data: float | None = None  # `observed` when both predictors last had new requests
     seen_ready: bool = False
-    unready_since: float | None = None
+    unready_since: float | None = None  # in terms of `observed`
     restarts: dict[str, int] = field(default_factory=dict)  # crashes before the rollout, by predictor
     cursors: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -11,10 +11,10 @@ from serving.rollout.state import State
 
 
 def weakest(state: State, rules: Rules) -> str:
-    name = min(rules.rails, key=lambda g: evidence.loge_text(state.evidence[g])[0], default=None)
+    name = min(rules.rails, key=lambda g: evidence.log_e(state.evidence[g])[0], default=None)
     if name is None:
         return "no guardrails are configured"
-    return f"weakest is {name}, {told(state, name, evidence.loge_text(state.evidence[name])[0], rules.promote_at)}"
+    return f"weakest is {name}, {told(state, name, evidence.log_e(state.evidence[name])[0], rules.promote_at)}"
 
 
 def told(state: State, guardrail: str, value: float, threshold: float) -> str:
