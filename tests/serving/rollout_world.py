@@ -1,0 +1,124 @@
+"""A small world for the rollout's tests: objects with compare-and-swap and predictors with set rates."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from seaway.evidence import Rail
+from serving import manifests
+from serving.rollout import state as states
+from serving.rollout.rules import Rules
+from serving.substrate.base import Conflict, Counters, NotFound, Status
+
+RULES = Rules(
+    ramp=(10, 25, 50),
+    cap=240.0,
+    alpha_promote=0.05,
+    alpha_rollback=0.05,
+    rails={
+        "errors": Rail(0.02),
+        "latency": Rail(0.05, 0.025),
+        "decisions_up": Rail(0.02, 0.01),
+        "decisions_down": Rail(0.02, 0.01),
+    },
+    slo_ms=100,
+)
+
+
+class World:
+    """A substrate in memory. ``rates``: by predictor (errors, slow, decisions); ``pass_time`` sends requests."""
+
+    metrics_url = ""
+
+    def __init__(self, rates, seed=0, name="shop"):
+        self.name, self.rates, self.now = name, rates, 1_000_000.0
+        self.objects, self.version = {}, 0
+        self.totals = {p: np.zeros(5, dtype=int) for p in rates}
+        self.ready, self.restarts = dict.fromkeys(rates, True), dict.fromkeys(rates, 0)
+        self.draw = np.random.default_rng(seed)
+        self.writes = []  # every stored object's weights and phase
+        self.fail_counters = None
+
+    def begin(self, release="shop-2", ramp=10, rules=RULES):
+        listed = [
+            manifests.Predictor("v1", 100 - ramp, "/bundles/1", version="1"),
+            manifests.Predictor("v2", ramp, "/bundles/2", version="2"),
+        ]
+        obj = manifests.seldon_deployment(self.name, "default", listed)
+        spec = states.spec_hash(obj, "v1", "v2")
+        self.create(states.store(obj, states.begin(release, "v1", "v2", spec, self.now, rules.rails)))
+        return self
+
+    def create(self, obj):
+        manifests.validate(obj)
+        if obj["metadata"]["name"] in self.objects:
+            raise Conflict("exists")
+        return self._put(obj)
+
+    def read(self, name):
+        if name not in self.objects:
+            raise NotFound(name)
+        return copy.deepcopy(self.objects[name])
+
+    def write(self, obj):
+        manifests.validate(obj)
+        if obj["metadata"].get("resourceVersion") != self.read(obj["metadata"]["name"])["metadata"]["resourceVersion"]:
+            raise Conflict("changed")
+        return self._put(obj)
+
+    def delete(self, name):
+        self.objects.pop(name, None)
+
+    def status(self, name):
+        wanted = manifests.weights(self.read(name))
+        return Status(
+            ready={p: self.ready[p] for p in wanted},
+            weights=wanted,
+            url=None,
+            restarts={p: self.restarts[p] for p in wanted},
+        )
+
+    def wait_ready(self, name, timeout=60.0):
+        return self.status(name)
+
+    def counters(self, name):
+        if self.fail_counters:
+            raise self.fail_counters
+        found = {}
+        for predictor in manifests.weights(self.read(name)):
+            n, errors, slow, decisions, answered = (int(v) for v in self.totals[predictor])
+            found[predictor] = Counters(n, errors, {100: slow}, decisions, answered)
+        return found
+
+    def pass_time(self, seconds=1.0, rate=60):
+        weights = manifests.weights(self.read(self.name))
+        self.now += seconds
+        total = self.draw.poisson(rate * seconds)
+        for predictor, n in zip(
+            weights, self.draw.multinomial(total, [w / 100 for w in weights.values()]), strict=True
+        ):
+            errors, slow, decisions = self.rates[predictor]
+            failed = self.draw.binomial(n, errors)
+            self.totals[predictor] += np.array(
+                [n, failed, self.draw.binomial(n, slow), self.draw.binomial(n - failed, decisions), n - failed]
+            )
+
+    def clock(self):
+        return self.now
+
+    def state(self):
+        return states.load(self.read(self.name))
+
+    def weights(self):
+        return manifests.weights(self.read(self.name))
+
+    def _put(self, obj):
+        self.version += 1
+        stored = copy.deepcopy(obj)
+        stored["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[obj["metadata"]["name"]] = stored
+        text = states.annotations(stored).get(states.STATE, "")
+        self.writes.append((manifests.weights(stored), states.load(stored).phase if text.endswith("}") else None))
+        return copy.deepcopy(stored)
