@@ -29,8 +29,8 @@ def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
     import torch
     from torch import nn
 
-    width, depth = int(params.get("hidden", 64)), int(params.get("layers", 2))
-    dropout, members = float(params.get("dropout", 0.2)), int(params.get("members", 4))
+    width, depth = int(params.get("hidden", 64)), max(1, int(params.get("layers", 2)))
+    dropout, count = float(params.get("dropout", 0.2)), int(params.get("members", 4))
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -43,11 +43,11 @@ def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
             size = len(scale) * (2 + len(self.log_grid) + len(self.linear_grid))
             sizes = [size] + [width] * depth
             self.weights = nn.ParameterList(
-                nn.Parameter(torch.randn(members, a, b) * math.sqrt(2 / a)) for a, b in itertools.pairwise(sizes)
+                nn.Parameter(torch.randn(count, a, b) * math.sqrt(2 / a)) for a, b in itertools.pairwise(sizes)
             )
-            self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, b)) for b in sizes[1:])
-            self.last = nn.Parameter(torch.randn(members, sizes[-1], 1) * math.sqrt(1 / sizes[-1]))
-            self.offset = nn.Parameter(torch.zeros(members, 1, 1))
+            self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, b)) for b in sizes[1:])
+            self.last = nn.Parameter(torch.randn(count, sizes[-1], 1) * math.sqrt(1 / sizes[-1]))
+            self.offset = nn.Parameter(torch.zeros(count, 1, 1))
             self.drop = nn.Dropout(dropout)
 
         def encode(self, rows: torch.Tensor) -> torch.Tensor:
@@ -60,8 +60,11 @@ def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
             return torch.cat([linear, logs - 2.0, *ramps], dim=1)
 
         def members(self, rows: torch.Tensor) -> torch.Tensor:
-            hidden = self.encode(rows).unsqueeze(0)
-            for weight, bias in zip(self.weights, self.biases, strict=True):
+            # all members' first layers in one product, which is most of the work
+            first = self.weights[0].transpose(0, 1).flatten(1)
+            hidden = torch.matmul(self.encode(rows), first).unflatten(1, (count, -1)).transpose(0, 1)
+            hidden = self.drop(torch.relu(hidden + self.biases[0]))
+            for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
                 hidden = self.drop(torch.relu(torch.matmul(hidden, weight) + bias))
             return (torch.matmul(hidden, self.last) + self.offset).squeeze(2)
 
