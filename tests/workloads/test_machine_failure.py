@@ -1,5 +1,6 @@
 """The second workload up to its features, each value checked against a plain, slow definition."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from components.features.step import features
 from components.ingest.step import ingest
 from components.validate.step import validate
+from seaway.artifacts import canonical_json
 from seaway.config import Config, load
 from seaway.features import FeatureSpec
 from seaway.hooks import resolve
@@ -42,6 +44,13 @@ def test_the_file_is_a_valid_workload(config, spec):
     assert set(spec.inputs) <= set(config.workload.sources["readings"].columns)
     assert {view.entity for view in (*spec.windows, *spec.latest)} == set(config.workload.entities)
     assert len(set(spec.names)) == len(spec.names) == 18
+
+
+def test_the_definition_survives_its_record(spec):
+    """A model's record is JSON with sorted keys: the order of the model's input must not hang on theirs."""
+    again = FeatureSpec.from_record(json.loads(canonical_json(spec.as_record())))
+    assert again.names == spec.names
+    assert again.hash == spec.hash
 
 
 def test_both_sources_keep_their_contracts(steps):
