@@ -69,8 +69,9 @@ def run_release(
             on_event(f"{wanted.name} was decided before: {known['verdict']}")
             return known
         release = _Release(config, wanted, substrate or _local(config), on_event, dataset, features)
-        state, parity = release.run(traffic, offset, limit)
+        state = release.run(traffic, offset, limit)
         numbers = release_record.traffic_summary(wanted.folder, config, release.sent)
+        parity = smoke.parity(config, wanted, dataset, wanted.folder / "predictions.parquet", offset)
         return release_record.conclude(config, wanted, state, numbers, parity, promote=promote, rollback=rollback)
 
 
@@ -91,15 +92,15 @@ class _Release:
         self.sent: dict[str, Any] = {}
         self.journal: Journal | None = None
 
-    def run(self, traffic: bool, offset: int, limit: int | None) -> tuple[State, dict[str, Any] | None]:
-        """To the verdict; returns the final state and the parity of what was served."""
+    def run(self, traffic: bool, offset: int, limit: int | None) -> State:
+        """To the verdict; returns the final state."""
         state = self._enter()
         self.journal = Journal(self.plan.folder / "journal.jsonl")
         if not self.journal.path.exists():
             self._note_weights(state)
         if state.phase == RUNNING:
             state = self._decided(traffic, offset, limit)
-        return state, smoke.parity(self.config, self.plan, self.dataset)
+        return state
 
     def _decided(self, traffic: bool, offset: int, limit: int | None) -> State:
         first = self.plan.champion is None

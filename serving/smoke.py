@@ -42,6 +42,43 @@ def warm(url: str, config: Config, dataset: Path, requests: int = WARM_UP) -> in
     return good
 
 
-def parity(config: Config, plan: Plan, dataset: Path) -> dict[str, Any] | None:
-    """Served features and scores against the offline table and the bundles' own ONNX."""
-    return None
+def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0) -> dict[str, Any] | None:
+    """Served features and scores against the offline table and the bundles' own ONNX; None without answers.
+
+    ``log``: the prediction log's Parquet file, whose ``row`` counts from ``offset`` in dataset/replay.parquet.
+    """
+    import numpy as np
+    import polars as pl
+
+    from seaway.parity import compare
+
+    spec = resolve(config.workload.features, config.root)
+    answers = pl.read_parquet(log).filter(pl.col("status") == 200, pl.col("features").is_not_null()).sort("row")
+    if answers.is_empty():
+        return None
+    rows = pl.read_parquet(dataset / "replay.parquet").sort("event_timestamp")[offset:][answers["row"].to_list()]
+    table = rows.select(pl.col(name).cast(pl.Float32) for name in spec.names).to_numpy()
+    scores = np.full(len(table), np.nan)
+    versions = answers["version"].to_numpy()
+    for version in (plan.candidate, plan.champion):
+        mine = versions == str(version["version"]) if version else np.zeros(0, dtype=bool)
+        if mine.any():
+            scores[mine] = _scores(Path(version["bundle"]) / "model.onnx", table[mine])
+    served = np.array(answers["features"].to_list(), dtype=np.float32)
+    return compare(
+        spec.names,
+        served,
+        np.ascontiguousarray(table),
+        answers["probability"].to_numpy(),
+        scores,
+        answers["id"].to_list(),
+    )
+
+
+def _scores(model: Path, features: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return session.run(["probability"], {"features": features})[0].reshape(-1)
