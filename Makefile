@@ -1,5 +1,7 @@
 # Every verb is one call. `make help` lists them.
 SHELL := /bin/sh
+# the libraries are large: compiling them anew in every process would cost a minute each
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD))
