@@ -74,7 +74,7 @@ _TABLE = ("workload.name", "workload.source", "workload.sources", "workload.enti
 STEPS: dict[str, Step] = {
     "ingest": Step(
         "components.ingest.step:ingest",
-        reads=("scale", "workload.source", "workload.sources", "workload.scales"),
+        reads=("scale", "workload.name", "workload.source", "workload.sources", "workload.scales"),
         hooks=("generators",),
         state=source_files,
     ),
@@ -88,17 +88,20 @@ STEPS: dict[str, Step] = {
     ),
     "tune": Step(
         "components.tune.step:tune",
-        reads=(*_TABLE, "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
         hooks=("features", "model"),
     ),
     "train": Step(
         "components.train.step:train",
-        reads=(*_TABLE, "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
         hooks=("features", "model"),
     ),
     "evaluate": Step(
         "components.evaluate.step:evaluate",
-        reads=(*_TABLE, "workload.gates", "workload.segments", "workload.top_k", "workload.sweep", "compute"),
+        reads=(
+            *_TABLE,
+            *("workload.split", "workload.gates", "workload.segments", "workload.top_k", "workload.sweep", "compute"),
+        ),
         hooks=("features",),
         state=champion,
     ),

@@ -171,7 +171,7 @@ class Record:
         return (
             f"step {failed['name']} failed: {text}\n"
             f"  log: {folder / 'log'}\n"
-            f"  To go on, run the same command again: finished steps are skipped, {failed['name']} runs again."
+            "  When that is mended, run the same command again: it goes on here, finished steps are skipped."
         )
 
     def _write(self) -> dict[str, Any]:

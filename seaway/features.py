@@ -84,7 +84,7 @@ class Latest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.columns)
+        return tuple(sorted(self.columns))  # a record read back may have its keys in another order
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""The register step on a real registry: versions, aliases, the first champion, doing it twice."""
+
+import pytest
+
+from components.register.step import register
+from seaway.artifacts import content_hash, read_json, write_json
+from seaway.config import load
+from seaway.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def config(home, request):
+    return load(overrides={"home": str(home), "workload": {"name": request.node.name}})
+
+
+@pytest.fixture
+def step(config, tmp_path):
+    """Registers a model that differs by ``text``; gives version.json."""
+
+    def run(text="a", verdict="pass", out="out"):
+        model, evaluation = tmp_path / f"model-{text}", tmp_path / "evaluation"
+        record = {"params": {"layers": 1}, "text": text, "reasons": {}, "features": {}}
+        write_json(model / "model.json", record)
+        write_json(model / "baseline" / "model.json", record)
+        write_json(evaluation / "verdict.json", {"verdict": verdict, "reasons": []})
+        metric = {"auc_roc": {"value": 0.9, "low": 0.8, "high": 1.0}}
+        write_json(evaluation / "metrics.json", {"candidate": metric, "baseline": metric, "champion": None})
+        lineage = {"model_hash": content_hash(model), "data_hash": "d", "git_dirty": None}
+        register(config, model, evaluation, lineage, tmp_path / out)
+        return read_json(tmp_path / out / "version.json")
+
+    return run
+
+
+def test_the_first_model_meets_its_own_baseline_as_champion(config, step, tmp_path):
+    version = step()
+    registry = Registry.of(config)
+    assert (version["version"], version["alias"], version["champion"]["version"]) == ("2", "candidate", "1")
+    assert registry.get("champion").tags["kind"] == "baseline"
+    assert registry.get("candidate").version == "2"
+    assert registry.get("2").tags["data_hash"] == "d"
+    assert "version 2" in (tmp_path / "out" / "model_card.md").read_text()
+    assert registry.rival(version["lineage"]["model_hash"]) is None
+
+
+def test_again_for_the_same_model_is_the_same_version_even_after_its_promotion(config, step):
+    first = step()
+    registry = Registry.of(config)
+    assert step(out="again")["version"] == first["version"]
+    registry.promote(first["version"])
+    again = step(out="third")
+    assert (again["version"], again["champion"]) == (first["version"], {**first["champion"], **_tags(registry)})
+    assert registry.find("candidate") is None, "what is champion is no candidate"
+
+
+def _tags(registry):
+    return {"tags": registry.get("1").tags}
+
+
+def test_the_next_model_meets_the_promoted_one(config, step):
+    first = step()
+    Registry.of(config).promote(first["version"])
+    second = step("b")
+    assert (second["version"], second["champion"]["version"]) == ("3", "2")
+
+
+def test_a_model_that_failed_is_a_version_but_no_candidate(config, step):
+    version = step(verdict="fail")
+    assert version["alias"] is None
+    assert Registry.of(config).find("candidate") is None
+    assert Registry.of(config).get(version["version"]).tags["verdict"] == "fail"
