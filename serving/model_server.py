@@ -17,7 +17,7 @@ import numpy as np
 from seaway.artifacts import read_json
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
-from serving.wire import Refused, guard, read_request
+from serving.wire import MAX_NUMBER, Refused, guard, read_request
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class ModelServer:
         identity_file = self.bundle / "identity.json"
         identity = read_json(identity_file) if identity_file.exists() else {}
         self.spec = FeatureSpec.from_record(record["features"])
+        keys = {view.key for view in (*self.spec.windows, *self.spec.latest)}
+        self._measures = [name for name in self.spec.inputs if name != self.spec.time and name not in keys]
         for where, claims in (("model.json", record), ("identity.json", identity)):
             if claims.get("feature_hash", self.spec.hash) != self.spec.hash:
                 raise SeawayError(f"{where} claims feature hash {claims['feature_hash']}, not {self.spec.hash}")
@@ -112,6 +114,9 @@ class ModelServer:
 
     def _features(self, index: int, row: dict[str, Any]) -> np.ndarray:
         start = perf_counter()
+        for name in self._measures:
+            if isinstance(row[name], (int, float)) and abs(row[name]) > MAX_NUMBER:
+                raise Refused("BAD_VALUE", f"row {index}, {name}: {row[name]!r} is out of range")
         try:
             found = self._reader.features(row)
         except (ValueError, OverflowError) as error:

@@ -14,6 +14,8 @@ MAX_NUMBER = 1e12  # sums of quanta stay exact below it
 PREDICT_PATHS = ("/predict", "/api/v1.0/predictions", "/api/v0.1/predictions")
 READ_PATHS = ("/health/ping", "/health/status", "/api/v1.0/health/status", "/metadata", "/api/v1.0/metadata")
 
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
 
 class Refused(ValueError):
     """A request that cannot be answered; ``reason`` is a constant word for counting, the text is for people."""
@@ -41,15 +43,13 @@ def strict_json(body: bytes) -> Any:
 
 
 def _depth(body: bytes) -> int:
+    """At least the depth of the nesting (brackets inside texts count too)."""
     depth = deepest = 0
-    for byte in body:
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > MAX_DEPTH:
-                break
-        elif byte in b"]}":
-            depth -= 1
+    for byte in body.translate(None, _NOT_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+        if deepest > MAX_DEPTH:
+            break
     return deepest
 
 

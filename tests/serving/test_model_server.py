@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from seaway.artifacts import read_json, write_json
 from seaway.config import project_root
@@ -106,6 +108,37 @@ def test_shuffled_features_change_the_score_but_not_the_reported_features(bundle
 
 
 @pytest.fixture(scope="module")
+def quiet(bundles):
+    return loaded(bundles, bundles.make("1"))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+anything = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=8), inner))
+values = anything | st.sampled_from([7, 12.5, "2024-05-04T10:00:00", "9999-12-31T23:59:59+00:01", 2**63 - 1, -(2**63)])
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        anything,
+        st.fixed_dictionaries({"data": anything}, optional={"meta": anything}),
+        st.builds(
+            lambda table, meta: {"data": {"names": ["person", "amount", "at"], "ndarray": table}, "meta": meta},
+            st.lists(st.lists(values, min_size=3, max_size=3) | values, max_size=3) | anything,
+            st.none() | anything,
+        ),
+    )
+)
+def test_whatever_comes_is_answered_or_refused(quiet, body):
+    try:
+        answer = quiet.predict_raw(body)
+    except Refused as error:
+        assert 400 <= error.status < 500, error
+    else:
+        assert all(0 <= score <= 1 for score, _ in answer["data"]["ndarray"])
+
+
+@pytest.fixture(scope="module")
 def server(bundles, tmp_path_factory):
     """The real microservice of the serving environment: (http port, metrics port, log)."""
     folder = tmp_path_factory.mktemp("server")
@@ -176,6 +209,7 @@ BAD = {
     "Infinity": (GOOD.replace("12.5", "-Infinity"), 400),
     "too big for a float": (GOOD.replace("12.5", "1e999"), 400),
     "too big for the sums": (GOOD.replace("12.5", "1e300"), 400),
+    "an integer too big for the sums": (with_row(7, 2**62, AT), 400),
     "an integer without end": (GOOD.replace("12.5", "9" * 400), 400),
     "nested deeply": ("[" * 20_000, 400),
     "no names": (with_data(names=None), 400),

@@ -209,6 +209,25 @@ def test_what_envoy_refuses_is_json_and_slow_callers_do_not_reach_a_server(subst
     substrate.delete("edge")
 
 
+def test_a_predictor_that_serves_another_bundle_changes_over_without_a_failed_request(
+    substrate, predictor, traffic, bundles
+):
+    obj = substrate.create(seldon_deployment("roll", "default", [predictor("3", 100)]))
+    with traffic(substrate.wait_ready("roll").url) as load:
+        time.sleep(0.5)
+        for parameter in obj["spec"]["predictors"][0]["graph"]["parameters"]:
+            if parameter["name"] == "bundle":
+                parameter["value"] = bundles.make("7")
+        substrate.write(obj)
+        substrate.wait_ready("roll")
+        new = load.mark() + 5  # those under way
+        time.sleep(1)
+    assert set(load.statuses()) == {200}
+    assert set(load.versions()) == {"3", "7"} and set(load.versions(new)) == {"7"}
+    assert substrate.counters("roll")["3"].requests == load.versions()["7"]  # the new definition starts at none
+    substrate.delete("roll")
+
+
 def operator(home):
     return psutil.Process(json.loads((home / "run" / "operator.json").read_text())["pid"])
 
@@ -300,6 +319,11 @@ def test_whoever_is_killed_nothing_is_left_and_the_next_start_goes_on(tmp_path, 
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
     assert os.path.exists(scratch)
+    second.stop()
     second.delete("left")
     with LocalSubstrate(tmp_path):
         assert not os.path.exists(scratch)
+        family = [operator(tmp_path), *operator(tmp_path).children(recursive=True)]
+        scratch = json.loads((tmp_path / "run" / "operator.json").read_text())["scratch"]
+    assert not os.path.exists(scratch)
+    assert not psutil.wait_procs(family, timeout=1)[1]

@@ -111,7 +111,7 @@ class Server:
             raise SeawayError(f"predictor {self.name!r}: there is no model bundle at {bundle}")
         if not (self.was_ready and self.ports):
             self.ports = free_ports(2)
-        folder = self.scratch / self.cluster / str(self.crashes)
+        folder = self.scratch / self.cluster  # the same after a crash: its counts go on
         folder.mkdir(parents=True, exist_ok=True)
         environment = {k: v for k, v in os.environ.items() if k not in _DROPPED}
         environment |= {
