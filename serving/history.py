@@ -63,7 +63,7 @@ class History:
         pairs = np.array(events, dtype=np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
-    def keys(self) -> Iterable[int]:
+    def entities(self) -> Iterable[int]:
         return self._events.keys()
 
     def _append(self, key: int, time: int, quanta: int) -> None:

@@ -59,7 +59,7 @@ class FeatureStream:
                 keys, times, quanta = self._events(history, as_of)
                 history.load(keys, times, quanta, as_of)
                 self._clear(history_view(history.window))
-                written[history_view(history.window)] = self._write_histories(history, history.keys(), as_of)
+                written[history_view(history.window)] = self._write_histories(history, history.entities(), as_of)
             for arrivals in self._latest:
                 self._clear(arrivals.view.view)
                 written[arrivals.view.view] = self._write_latest(arrivals.view, arrivals.reset(as_of))
