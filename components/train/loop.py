@@ -86,7 +86,8 @@ class Training:
             raise SeawayError(f"{len(train.labels)} training rows, all of one class: take a longer split.train")
         self.metric, self.max_epochs, self.patience, self.seed = metric, max_epochs, patience, seed
         self.device = pick_device(device)
-        torch.use_deterministic_algorithms(self.device == "cpu")
+        # the same switch as use_deterministic_algorithms, without its import of the compiler (seconds)
+        torch.set_deterministic_debug_mode("error" if self.device == "cpu" else "default")
         torch.manual_seed(seed)
         self.model = build(params, *standardisation(train.features)).to(self.device)
         self._x = torch.tensor(train.features).to(self.device)

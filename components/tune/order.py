@@ -9,7 +9,8 @@ disk, and more trials can be added later.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from ray.tune.experiment import Trial
@@ -17,6 +18,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 OBJECTIVE = "objective"  # the best metric of a trial so far, higher is better
+
+
+class Watcher(Protocol):
+    """Told of what happens to trials, in the sweep's own process."""
+
+    def reported(self, trial: Trial, result: dict[str, Any]) -> None: ...
+
+    def ended(self, trial: Trial) -> None: ...
 
 
 class SearchInOrder(Searcher):
@@ -62,19 +71,27 @@ class HalvingInOrder(FIFOScheduler):
 
     At ``grace * reduction**k`` epochs a trial goes on only when its objective is within the best
     1/reduction of the earlier trials there (those that came ``lag`` before it). A trial that ended by
-    itself counts with its last objective at the rungs that it did not reach.
+    itself counts with its last objective at the rungs that it did not reach. ``watchers`` are told of
+    each result and each end (Ray's own callbacks would import every tracking library there is).
     """
 
-    def __init__(self, grace: int, max_epochs: int, lag: int, reduction: int = 3) -> None:
+    def __init__(
+        self, grace: int, max_epochs: int, lag: int, watchers: Sequence[Watcher] = (), reduction: int = 3
+    ) -> None:
         super().__init__()
-        self.lag, self.reduction = lag, reduction
+        self.lag, self.reduction, self._watchers = lag, reduction, watchers
         self._rungs: dict[int, dict[int, float]] = {}
         while grace < max_epochs:
             self._rungs[grace] = {}
             grace *= reduction
         self.stopped: set[int] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_watchers": ()}  # Ray writes a copy of the scheduler to disk
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        for watcher in self._watchers:
+            watcher.reported(trial, result)
         index, epoch, value = trial.config["index"], result["training_iteration"], result[OBJECTIVE]
         if epoch not in self._rungs:
             return TrialScheduler.CONTINUE
@@ -91,3 +108,9 @@ class HalvingInOrder(FIFOScheduler):
         if index not in self.stopped:
             for rung in self._rungs.values():
                 rung.setdefault(index, result[OBJECTIVE])
+        for watcher in self._watchers:
+            watcher.ended(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        for watcher in self._watchers:
+            watcher.ended(trial)

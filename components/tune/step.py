@@ -63,7 +63,9 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
     device = make_training(job, first, train, valid).device
     with _alone(folder, fresh=not resume):
         trials = run_trials(config, job, space, cpus, device, train, valid)
-        best = max((t for t in trials if t["epochs"]), key=lambda t: (t["objective"], -t["index"]), default=None)
+        best = max(
+            (t for t in trials if t["status"] != "failed"), key=lambda t: (t["objective"], -t["index"]), default=None
+        )
         if best is None:
             raise SeawayError(
                 f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"

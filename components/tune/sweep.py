@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
@@ -20,28 +21,29 @@ from components.tune.trial import SweepTrial
 from seaway.config import Config
 
 
-class History(tune.Callback):
-    """Every trial as a record: index, params, objective, epochs (list of results), status, error."""
+class History:
+    """Watches trials and keeps what they report."""
 
     def __init__(self) -> None:
-        self.trials: dict[str, dict[str, Any]] = {}
+        self._trials: dict[int, tuple[Trial, list[dict[str, Any]]]] = {}
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        fresh = {"objective": float("-inf"), "epochs": [], "status": "running", "error": ""}
-        self.trials[trial.trial_id] = {**trial.config, **fresh}
+    def reported(self, trial: Trial, result: dict[str, Any]) -> None:
+        self._trials.setdefault(trial.config["index"], (trial, []))[1].append(result)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
-        record = self.trials[trial.trial_id]
-        record["epochs"].append(result)
-        record["objective"] = result[OBJECTIVE]
+    def ended(self, trial: Trial) -> None:
+        self._trials.setdefault(trial.config["index"], (trial, []))
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self.trials[trial.trial_id]
-        record["status"] = "failed" if any(e["failed"] for e in record["epochs"]) else "finished"
+    def records(self, stopped: set[int]) -> list[dict[str, Any]]:
+        """By index: index, params, objective, epochs (list of results), status, error (text, or empty)."""
+        return [self._record(*self._trials[index], index in stopped) for index in sorted(self._trials)]
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self.trials.setdefault(trial.trial_id, {**trial.config, "objective": float("-inf"), "epochs": []})
-        record |= {"status": "failed", "error": str(trial.get_error())}
+    @staticmethod
+    def _record(trial: Trial, epochs: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
+        error = str(trial.get_error() or "").strip()
+        failed = error or not epochs or any(e["failed"] for e in epochs)
+        status = "failed" if failed else "stopped early" if stopped else "finished"
+        objective = float("-inf") if failed else epochs[-1][OBJECTIVE]
+        return {**trial.config, "epochs": epochs, "objective": objective, "status": status, "error": error}
 
 
 def run_trials(
@@ -61,9 +63,9 @@ def run_trials(
     results = temporary_folder() / "results" / str(os.getpid())
     history, progress = History(), Progress(sweep.trials, sweep.metric, sweep.max_epochs)
     searcher = OptunaSearch(space=space, metric=OBJECTIVE, mode="max", seed=sweep.seed)
-    halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag)
+    halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag, (history, progress))
     share = {"cpu": 1, "gpu": min(1.0, gpus / cpus)} if gpus else {"cpu": 1}
-    with local_ray(cpus, gpus, memory=int(1.3 * sum(array.nbytes for array in arrays.values()))):
+    with progress, local_ray(cpus, gpus, memory=int(1.3 * sum(array.nbytes for array in arrays.values()))):
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         tuner = tune.Tuner(
@@ -77,7 +79,6 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=str(results),
-                callbacks=[history, progress],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -85,12 +86,8 @@ def run_trials(
         try:
             tuner.fit()
         finally:
-            progress.close()
             shutil.rmtree(results, ignore_errors=True)
-    for record in history.trials.values():
-        if record["index"] in halving.stopped:
-            record["status"] = "stopped early"
-    return sorted(history.trials.values(), key=lambda t: t["index"])
+    return history.records(halving.stopped)
 
 
 def _gpus() -> int:
