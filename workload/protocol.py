@@ -25,14 +25,14 @@ COLUMNS = ("TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AM
 METRICS = ("auc_roc", "average_precision", "card_precision_at_100")
 WORKERS = 2
 
-_BASE = {"learning_rate": 3e-3, "hidden": 64, "layers": 2, "batch_size": 256, "members": 4, "negatives": 0.2}
+_BASE = {"learning_rate": 2e-3, "hidden": 64, "layers": 2, "batch_size": 256, "members": 4, "negatives": 0.2}
 # each row: kind of model, days of history to learn from, whether own features are added, the grid
 ROWS: dict[str, dict[str, Any]] = {
     "published-features": {
         "kind": "network",
         "history": 7,
         "own": False,
-        "grid": [{**_BASE, "epochs": 60, "dropout": p} for p in (0.05, 0.15)],
+        "grid": [{**_BASE, "epochs": e, "dropout": p} for e, p in ((20, 0.2), (40, 0.1), (70, 0.1))],
     },
     "own-features": {
         "kind": "network",
