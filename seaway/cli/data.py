@@ -62,11 +62,12 @@ def _valid_events(config: Config, folder: Path, show) -> Path:
     from components.validate.step import validate
 
     ingest(config.workload, config.root, config.scale, folder / "raw")
-    summary = validate(config.workload, folder / "raw", folder / "valid", folder / "quarantine.parquet")
+    quarantine = config.home / "quarantine.parquet"  # it must outlive the command, to be looked at
+    summary = validate(config.workload, folder / "raw", folder / "valid", quarantine)
     for name, found in summary.items():
         show(f"{name}: {found['rows_good']:,} good rows of {found['rows_in']:,}")
         for reason, rows in found["reasons"].items():
-            show(f"  left out: {rows:,} ({reason})")
+            show(f"  left out: {rows:,} ({reason}); see {quarantine}")
     return folder / "valid"
 
 
