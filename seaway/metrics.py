@@ -18,32 +18,39 @@ _BINS = 10
 
 def auc_roc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
     """Chance that a random positive scores above a random negative; a tie counts half."""
-    positives, negatives = _ranked(scores, labels, weights)
-    steps = np.diff(positives, prepend=0.0, axis=1)
-    below = negatives[:, -1:] - negatives + np.diff(negatives, prepend=0.0, axis=1) / 2
-    pairs = positives[:, -1] * negatives[:, -1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _shaped((steps * below).sum(axis=1) / pairs, weights)
+    return ranking(scores, labels, weights)["auc_roc"]
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
     """Sum over thresholds of precision times the step in recall, without interpolation."""
-    positives, negatives = _ranked(scores, labels, weights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(positives / (positives + negatives))
-        recall_steps = np.diff(positives, prepend=0.0, axis=1) / positives[:, -1:]
-        return _shaped((precision * recall_steps).sum(axis=1), weights)
+    return ranking(scores, labels, weights)["average_precision"]
 
 
-def _ranked(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Cumulated positives and negatives (resamples, distinct scores), from the highest score down."""
+def ranking(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float | np.ndarray]:
+    """auc_roc and average_precision together; rows of one score are one step."""
     order = np.argsort(-np.asarray(scores), kind="stable")
-    ranked, label = np.asarray(scores)[order], np.asarray(labels, dtype=np.float64)[order]
+    ranked, positive = np.asarray(scores)[order], np.flatnonzero(np.asarray(labels)[order] > 0)
+    weight = np.ones((1, len(order)), dtype=np.float32) if weights is None else weights[:, order]
+    seen = np.cumsum(weight, axis=1, dtype=np.float64)
+    hits = np.cumsum(weight[:, positive], axis=1, dtype=np.float64)
+    if len(positive) == 0:
+        undefined = _shaped(np.full(len(weight), np.nan), weights)
+        return {"auc_roc": undefined, "average_precision": undefined}
+    # both sums have terms only where a positive is: the steps that hold one, by their first and last row
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    weight = np.ones((1, len(order))) if weights is None else weights[:, order].astype(np.float64)
-    total = np.cumsum(weight, axis=1)[:, ends]
-    positives = np.cumsum(weight * label, axis=1)[:, ends]
-    return positives, total - positives
+    step = np.unique(np.searchsorted(ends, positive))
+    last = ends[step]
+    hits_to = hits[:, np.searchsorted(positive, last, side="right") - 1]
+    seen_to = seen[:, last]
+    seen_before = np.where(step > 0, seen[:, ends[step - 1]], 0.0)
+    hits_before = np.concatenate([np.zeros((len(weight), 1)), hits_to[:, :-1]], axis=1)
+    gained, all_hits = hits_to - hits_before, hits[:, -1]
+    misses = seen[:, -1] - all_hits
+    above = ((seen_to - hits_to) + (seen_before - hits_before)) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        auc = (gained * (misses[:, None] - above)).sum(axis=1) / (all_hits * misses)
+        precision = (np.nan_to_num(hits_to / seen_to) * gained).sum(axis=1) / all_hits
+    return {"auc_roc": _shaped(auc, weights), "average_precision": _shaped(precision, weights)}
 
 
 def _shaped(values: np.ndarray, weights: np.ndarray | None) -> float | np.ndarray:
@@ -183,8 +190,7 @@ def measure(
 ) -> dict[str, float | np.ndarray]:
     """All of ``METRICS`` for one model's scores."""
     return {
-        "auc_roc": auc_roc(scores, labels, weights),
-        "average_precision": average_precision(scores, labels, weights),
+        **ranking(scores, labels, weights),
         **decisions(scores, labels, threshold, weights),
         "brier": brier(scores, labels, weights),
         "calibration_error": calibration_error(scores, labels, weights),
