@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from components.register.figures import draw
 from seaway.artifacts import atomic_write, content_hash, read_json, write_json
 from seaway.config import Config
 from seaway.model_card import model_card
@@ -14,12 +15,13 @@ _EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "
 
 
 def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Register the bundle ``model``; ``out`` gets version.json and model_card.md.
+    """Register the bundle ``model``; ``out`` gets version.json, model_card.md and, from the curves, curves.png.
 
     Every trained model becomes a version, whatever its verdict; the alias candidate goes only to one that
     passed. Doing it again for the same model gives the same version. Where there is no champion yet, the
     baseline trained along becomes the first one, so that a first candidate too has something to beat.
     """
+    out.mkdir(parents=True, exist_ok=True)
     registry = Registry.of(config)
     verdict = read_json(evaluation / "verdict.json")
     metrics = read_json(evaluation / "metrics.json")
@@ -40,14 +42,13 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
             **_text(lineage),
         },
         identity=lineage,
-        extras=[evaluation / name for name in _EVALUATION if (evaluation / name).exists()],
+        extras=_extras(evaluation, out),
     )
     passed = verdict["verdict"] == "pass"
     if champion is not None and champion.version == record.version:  # promoted before: keep what it had to beat
         champion = registry.find(record.tags["rival"]) if record.tags.get("rival") else None
     elif passed:
         registry.nominate(record.version)
-    out.mkdir(parents=True, exist_ok=True)
     version = {
         **record.as_record(),
         "alias": CANDIDATE if passed else None,
@@ -69,6 +70,14 @@ def _baseline(registry: Registry, bundle: Path, metrics: dict[str, Any], lineage
         tags={"trained_with": lineage["model_hash"], "kind": "baseline", **_text(lineage)},
         identity=lineage,
     )
+
+
+def _extras(evaluation: Path, out: Path) -> list[Path]:
+    found = [evaluation / name for name in _EVALUATION if (evaluation / name).exists()]
+    if (curves := evaluation / "curves.json").exists():
+        draw(read_json(curves), out / "curves.png")
+        found.append(out / "curves.png")
+    return found
 
 
 def _write_card(
