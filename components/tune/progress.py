@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any, TextIO
+
+from seaway.progress import stream as default_stream
 
 PLAIN_SECONDS = 10.0
 LIVE_SECONDS = 0.5
 
 
 class Progress:
-    """Counts trials and epochs; while open, writes to ``stream`` (stderr), in place when it is a terminal."""
+    """Counts trials and epochs; while open, writes to ``stream``: in place when it is a terminal."""
 
     def __init__(self, trials: int, metric: str, max_epochs: int, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream or default_stream()
         self._trials, self._metric, self._max_epochs = trials, metric, max_epochs
         self._live = self._stream.isatty()
         self._started = time.monotonic()
