@@ -1,8 +1,8 @@
 """Serving: the same server asked directly and through Envoy, in one run; and what is inside an answer.
 
 ``python -m benchmarks.serving [--requests N] [--rounds N]``. The demo workload's 15 features over an SQLite
-online store with histories of 5,000 customers and 10,000 terminals; one gunicorn worker; the client, Envoy
-and the server share this machine. Prints medians over the rounds.
+online store with histories of 10,000 entities a window; one gunicorn worker; the client, Envoy and the server
+share this machine. Prints medians over the rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from serving.manifests import Predictor, seldon_deployment
 from serving.substrate.local import LocalSubstrate
 
 NOW = 1_538_000_000_000_000  # 2018-09-26 in microseconds
-EVENTS = {"CUSTOMER_ID": (5_000, 60), "TERMINAL_ID": (10_000, 36)}  # entities, events of each in its horizon
+ENTITIES, EVENTS = 10_000, 60  # of each window, and of each entity within the window's horizon
 
 
 def bundle(folder: Path) -> Path:
@@ -72,11 +72,10 @@ def online_store(path: Path) -> dict[str, str]:
                 f'CREATE TABLE "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, vector_value BLOB, '
                 "event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key, feature_name))"
             )
-            entities, events = EVENTS[window.key]
             rows = []
-            for entity in range(entities):
-                times = np.sort(NOW - draw.integers(0, window.horizon, events))
-                quanta = draw.integers(0, 10_000 if window.quantum < 1 else 2, events)
+            for entity in range(ENTITIES):
+                times = np.sort(NOW - draw.integers(0, window.horizon, EVENTS))
+                quanta = draw.integers(0, 10_000 if window.quantum < 1 else 2, EVENTS)
                 for name, values in zip(history_features(window), (times, quanta), strict=True):
                     blob = encode_int64_list(values)
                     rows.append((entity_key(window.key, entity), name, blob, None, "2018-09-26 00:00:00", None))
@@ -85,16 +84,16 @@ def online_store(path: Path) -> dict[str, str]:
 
 
 def rows(count: int) -> list[dict[str, object]]:
+    """Requests of random known entities."""
     draw = np.random.default_rng(2)
-    return [
-        {
-            "CUSTOMER_ID": int(draw.integers(5_000)),
-            "TERMINAL_ID": int(draw.integers(10_000)),
-            "TX_AMOUNT": round(float(draw.uniform(1, 200)), 2),
-            "TX_DATETIME": NOW + int(draw.integers(DAY)),
-        }
-        for _ in range(count)
-    ]
+    keys = {window.key for window in FEATURES.windows}
+
+    def value(name: str) -> object:
+        if name == FEATURES.time:
+            return NOW + int(draw.integers(DAY))
+        return int(draw.integers(ENTITIES)) if name in keys else round(float(draw.uniform(1, 200)), 2)
+
+    return [{name: value(name) for name in FEATURES.inputs} for _ in range(count)]
 
 
 class Client:

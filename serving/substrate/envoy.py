@@ -1,9 +1,10 @@
 """Envoy's configuration for the released objects, as plain dicts. Pure.
 
 Each predictor is a cluster. The route gives every predictor an aggregate of itself and, behind it, the
-other predictors that take traffic: when a connection to it cannot be made, the one retry goes to the next
-of them. So the caller is answered while the failure is still counted against the predictor. An answer is
-never retried: a second try of a failed prediction would hide the very errors that a canary is judged by.
+other predictors that take traffic: when a connection to it cannot be made or is lost before any answer, the
+one retry goes to the next of them (a prediction only reads, so asking twice does no harm). So the caller is
+answered while the failure is still counted against the predictor. An answer, a 500 too, is never retried:
+a second try of a failed prediction would hide the very errors that a canary is judged by.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def _route(route: Route) -> dict[str, Any]:
             "regex_rewrite": {"pattern": {"regex": f"^{route.prefix}/?"}, "substitution": "/"},
             "timeout": f"{route.timeout_ms / 1000}s",
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request",
+                "retry_on": "connect-failure,refused-stream,reset",
                 "num_retries": 1,
                 "retry_priority": {
                     "name": "envoy.retry_priorities.previous_priorities",

@@ -117,7 +117,7 @@ anything = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries
 values = anything | st.sampled_from([7, 12.5, "2024-05-04T10:00:00", "9999-12-31T23:59:59+00:01", 2**63 - 1, -(2**63)])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
         anything,

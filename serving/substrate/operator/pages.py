@@ -48,6 +48,7 @@ def count(text: str, edges_ms: tuple[int, ...]) -> Counters:
 class Pages:
     def __init__(self, operator: Operator, session: aiohttp.ClientSession):
         self.operator, self.session = operator, session
+        self._known: dict[str, Counters] = {}  # by cluster, as last read: Envoy may be about to come back
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -87,9 +88,16 @@ class Pages:
         if server is None:
             return Counters(slow=dict.fromkeys(self.operator.proxy.edges_ms, 0))
         path = f"/stats/prometheus?filter=^cluster.{envoy.aggregate(cluster)}.upstream_rq"
-        text, own = await asyncio.gather(self.operator.proxy.get(self.session, path), server.read_page(self.session))
+        own = await server.read_page(self.session)
+        try:
+            text = await self.operator.proxy.get(self.session, path)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return self._known.get(cluster, Counters(slow=dict.fromkeys(self.operator.proxy.edges_ms, 0)))
         counted = count(text, tuple(self.operator.proxy.edges_ms))
-        return Counters(counted.requests, counted.errors, counted.slow, total(own, DECISIONS), total(own, ANSWERED))
+        self._known[cluster] = Counters(
+            counted.requests, counted.errors, counted.slow, total(own, DECISIONS), total(own, ANSWERED)
+        )
+        return self._known[cluster]
 
 
 def _labels(server: Server) -> dict[str, str]:

@@ -7,15 +7,17 @@ a cluster before a route names it; a server leaves the route first, then answers
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import aiohttp
 
+from seaway.errors import SeawayError
 from serving import manifests
 from serving.substrate import envoy
-from serving.substrate.base import AVAILABLE, CREATING, FAILED, Status
+from serving.substrate.base import AVAILABLE, CREATING, FAILED, NotFound, Status
 from serving.substrate.operator.proxy import Proxy
 from serving.substrate.operator.server import FAILED_STARTS, Server, cluster_name
 from serving.substrate.store import ObjectStore
@@ -59,7 +61,13 @@ class Operator:
     async def run(self, session: aiohttp.ClientSession) -> None:
         try:
             while not self.stopping.is_set():
-                await self.step(session)
+                try:
+                    await self.step(session)
+                except (SeawayError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    # such as Envoy gone in the middle of a change: the next step sees to it
+                    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                    self._clusters = None
+                    await asyncio.sleep(10 * TICK)
                 await asyncio.sleep(TICK)
         finally:
             await self._stop()
@@ -68,7 +76,7 @@ class Operator:
         """One look and what follows from it."""
         mark = self.store.mark()
         if mark != self._mark:
-            self.objects = {name: self.store.read(name) for name in self.store.names()}
+            self.objects = self._read()
             self._mark = mark
         if self.proxy.child is None or self.proxy.child.exited() is not None:
             self._clusters = None
@@ -81,6 +89,22 @@ class Operator:
         await asyncio.gather(*(s.tick(session) for s in self.servers.values() if s.retired is None))
         await self._route(session)
         await self._retire(session, desired)
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """The stored objects; of one that was broken by hand, the last good state."""
+        found = {}
+        for name in self.store.names():
+            try:
+                found[name] = self.store.read(name)
+                manifests.validate(found[name])
+            except (NotFound, FileNotFoundError):
+                continue
+            except (SeawayError, ValueError) as error:
+                print(f"the object {name!r} is not followed: {error}", file=sys.stderr, flush=True)
+                found.pop(name, None)
+                if name in self.objects:
+                    found[name] = self.objects[name]
+        return found
 
     def _desired(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {
