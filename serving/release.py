@@ -130,7 +130,7 @@ class _Release:
                 sender.wait_filled()
                 url = self._ready()
                 stop.gentle = True
-                return self._first(sender, url) if first else self._compared(sender, url, traffic, stop)
+                return self._first(sender, url, stop) if first else self._compared(sender, url, traffic, stop)
         finally:
             self.sent = sender.stop()
             end = getattr(self.substrate, "stop", None)
@@ -188,12 +188,14 @@ class _Release:
             self.substrate.wait_ready(name, READY_S)  # while requests still come
         return state
 
-    def _first(self, sender: TrafficProcess, url: str) -> State:
+    def _first(self, sender: TrafficProcess, url: str, stop: threading.Event) -> State:
         """No champion to compare with: some real requests must all be answered."""
         sender.go(url)
         deadline = time.monotonic() + 60
-        while sender.alive() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while sender.alive() and time.monotonic() < deadline and not stop.wait(0.1):
+            pass
+        if stop.is_set():
+            raise SeawayError(f"{self.plan.name} was stopped before a verdict; run it again to go on from there")
         self.sent = sender.stop()
         numbers = release_record.traffic_summary(self.plan.folder, self.config, self.sent)
         good = numbers["sent"] > 0 and numbers["failed"] == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import fcntl
 import os
 import signal
 import subprocess
@@ -153,7 +153,10 @@ def main(job_file: Path) -> int:
     job = read_json(job_file)
     die_with_parent(job["parent"])
     try:
-        _serve(job)
+        # one that lost its parent may still be putting its last answers in order
+        with (Path(job["folder"]) / ".traffic.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _serve(job)
     except SeawayError as error:
         print(error, flush=True)
         return 2
@@ -241,7 +244,4 @@ def _until_closed(halt: Any) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        print(json.dumps({"usage": "python -m serving.traffic_process JOB.json"}))
-        sys.exit(2)
     sys.exit(main(Path(sys.argv[1])))

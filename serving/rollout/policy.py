@@ -40,12 +40,17 @@ def decide(state: State, seen: Observation, rules: Rules) -> Decision:
         return _end(replace(state, now=now), phase, f"{seen.gone} was removed from the object by hand", keep=True)
     if seen.abort:
         return _end(replace(state, now=now), ROLLED_BACK, f"a person aborted the release: {seen.abort}")
-    if seen.spec != state.spec:
-        text = "the spec under test changed: all evidence starts anew"
-        state = replace(again(state, seen.spec, now), reason=text)
+    changed = [
+        what
+        for what, old, new in (("spec", state.spec, seen.spec), ("rules", state.rules or rules.digest, rules.digest))
+        if old != new
+    ]
+    if changed:
+        text = f"the {' and the '.join(changed)} changed: all evidence starts anew"
+        state = replace(again(state, seen.spec, now), rules=rules.digest, reason=text)
         return Decision("start anew", state, None if seen.frozen else _split(state, rules), text)
     passed = min(now - state.now, LONGEST_BLOCK_S)
-    state = replace(state, now=now, blocks=state.blocks + 1, observed=state.observed + passed)
+    state = replace(state, now=now, rules=rules.digest, blocks=state.blocks + 1, observed=state.observed + passed)
     state, problems = _learn(state, seen, rules)
     if seen.frozen:
         return _hold(state, "frozen by a person")

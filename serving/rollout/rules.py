@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from seaway.artifacts import record_hash
 from seaway.config import Release, duration
 from seaway.evidence import Rail
 from serving.rollout.state import State
@@ -44,6 +45,10 @@ class Rules:
             rails=rails,
             slo_ms=latency.slo_ms if latency else None,
         )
+
+    @property
+    def digest(self) -> str:
+        return record_hash([asdict(self)])
 
     @property
     def stale_after(self) -> float:

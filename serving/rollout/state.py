@@ -28,6 +28,7 @@ class State:
     spec: str  # hash of both predictors' specs: evidence belongs to it
     started: float
     now: float  # of the last observation
+    rules: str = ""  # hash of the rules: evidence belongs to its margins too
     phase: str = RUNNING
     reason: str = ""
     step: int = 0  # of the ramp

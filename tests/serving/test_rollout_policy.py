@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seaway.config import load
+from seaway.evidence import Rail
 from serving.rollout import state as states
 from serving.rollout.policy import LOST_READY_S, NEVER_READY_S, STEP_REQUESTS, decide
 from serving.rollout.rules import Observation, Rules
@@ -155,6 +156,13 @@ def test_a_changed_spec_starts_all_evidence_anew():
     assert decision.action == "start anew" and decision.weights == {"v1": 90, "v2": 10}
     assert decision.state.spec == "new" and decision.state.cursors == {} and decision.state.observed == 0
     assert all(row["log_e_promote"] == 0 and row["canary"]["n"] == 0 for row in rows(decision.state))
+
+
+def test_changed_margins_start_all_evidence_anew():
+    state = clean(begun(), 6).state
+    rules = replace(RULES, rails={**RULES.rails, "errors": Rail(0.5)})
+    decision = decide(state, see(1020.0, counters(900), counters(900)), rules)
+    assert decision.action == "start anew" and decision.state.evidence == begun().evidence
 
 
 def test_a_canary_that_never_gets_ready_and_one_that_is_lost_are_rolled_back():
