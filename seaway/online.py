@@ -69,6 +69,8 @@ class OnlineReader:
 
     def __init__(self, store: Mapping[str, Any], project: str, spec: FeatureSpec):
         self.spec = spec
+        self._names = spec.names
+        self._keys = {view.key for view in (*spec.windows, *spec.latest)}
         views = {history_view(w): history_features(w) for w in spec.windows} | {v.view: v.names for v in spec.latest}
         self._store = open_store(store, project, views)
 
@@ -87,7 +89,7 @@ class OnlineReader:
             values |= {name: float(column[0]) for name, column in table.items()}
         for latest, (found, stamp) in zip(self.spec.latest, rows[len(self.spec.windows) :], strict=True):
             values |= _latest(latest, found, stamp, now)
-        return np.array([values[name] for name in self.spec.names], dtype=np.float32)
+        return np.array([values[name] for name in self._names], dtype=np.float32)
 
     def close(self) -> None:
         self._store.close()
@@ -99,7 +101,6 @@ class OnlineReader:
         return [(v.view, entity_key(v.key, numbers[v.key])) for v in self.spec.latest]
 
     def _parse(self, request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        keys = {v.key for v in (*self.spec.windows, *self.spec.latest)}
         numbers: dict[str, Any] = {}
         for name in self.spec.inputs:
             if request.get(name) is None:
@@ -107,7 +108,7 @@ class OnlineReader:
             if name == self.spec.time:
                 numbers[name] = parse_time(request[name])
             else:
-                numbers[name] = _number(name, request[name], whole=name in keys)
+                numbers[name] = _number(name, request[name], whole=name in self._keys)
         return numbers[self.spec.time], numbers
 
 

@@ -60,9 +60,8 @@ def test_feasts_own_apply_takes_the_folder(tmp_path, monkeypatch):
     from feast.repo_operations import apply_total
 
     folder = project_root() / "feature_repo"
-    text = (folder / "feature_store.yaml").read_text().replace("../.seaway", str(tmp_path))
+    text = (folder / "feature_store.yaml").read_text().replace("../.seaway", str(tmp_path / "home"))  # not there yet
     (tmp_path / "feature_store.yaml").write_text(text)
-    (tmp_path / "feast").mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     repo = load_repo_config(folder, tmp_path / "feature_store.yaml")
