@@ -25,7 +25,7 @@ def open_feature_store(config: Config, features: Path, registry: Path, online: d
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    registry.parent.mkdir(parents=True, exist_ok=True)
+    _heal(registry)
     return FeatureStore(
         config=RepoConfig(
             project=project_name(config.workload.name),
@@ -36,6 +36,22 @@ def open_feature_store(config: Config, features: Path, registry: Path, online: d
             entity_key_serialization_version=3,
         )
     )
+
+
+def _heal(registry: Path) -> None:
+    """Remove a registry that a killed process left half written; it holds nothing but the definitions."""
+    from feast.protos.feast.core.Registry_pb2 import Registry
+    from google.protobuf.message import DecodeError
+
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    if not registry.exists():
+        return
+    try:
+        whole = bool(Registry.FromString(registry.read_bytes()).registry_schema_version)
+    except DecodeError:
+        whole = False
+    if not whole:
+        registry.unlink()
 
 
 def _online_settings(online: dict[str, Any]) -> dict[str, Any]:

@@ -30,12 +30,19 @@ class Declarations:
     sources: tuple[FileSource, ...]
     views: tuple[FeatureView, ...]
     histories: tuple[FeatureView, ...]
-    request: OnDemandFeatureView
+    request: OnDemandFeatureView | None  # None: no feature depends on the request alone
     online: OnDemandFeatureView
     services: tuple[FeatureService, FeatureService]
 
-    def all(self) -> list[Any]:
-        return [*self.entities, *self.sources, *self.views, *self.histories, self.request, self.online, *self.services]
+
+def joined_names(spec: FeatureSpec) -> dict[str, str]:
+    """Feature name -> its column in a join of the training service with full feature names."""
+    names = {r.name: f"{_request_name(spec)}__{r.name}" for r in spec.requests}
+    return names | {name: f"{view.view}__{name}" for view in (*spec.windows, *spec.latest) for name in view.names}
+
+
+def _request_name(spec: FeatureSpec) -> str:
+    return f"{spec.version}_request"
 
 
 _DECLARED: dict[str, Declarations] = {}
@@ -71,11 +78,11 @@ def _declare(spec: FeatureSpec, owner: str, tags: dict[str, str]) -> Declaration
     views = [_training_view(w, entities[w.entity], sources[w.view], owner, tags) for w in spec.windows]
     latest = [_latest_view(v, entities[v.entity], sources[v.view], owner, tags) for v in spec.latest]
     histories = [_history_view(w, entities[w.entity], owner, tags) for w in spec.windows]
-    request = _request_view(spec, owner, tags)
+    request = _request_view(spec, owner, tags) if spec.requests else None
     online = _online_view(spec, histories + latest, owner, tags)
     training = FeatureService(
         name=spec.version,
-        features=[request, *views, *latest],
+        features=[*([request] if request else []), *views, *latest],
         description=f"Training features of {spec.version}, as of each event",
         owner=owner,
         tags=tags | {"feature_hash": spec.hash},
@@ -179,14 +186,14 @@ def _udf(name: str, call: str, spec: FeatureSpec) -> dict[str, Any]:
 def _request_view(spec: FeatureSpec, owner: str, tags: dict[str, str]) -> OnDemandFeatureView:
     keys = {view.key for view in (*spec.windows, *spec.latest)}
     return OnDemandFeatureView(
-        name=f"{spec.version}_request",
+        name=_request_name(spec),
         sources=[RequestSource(name=f"{spec.version}_inputs", schema=_fields(spec, keys))],
         schema=[Field(name=r.name, dtype=Float32) for r in spec.requests],
         mode="pandas",  # whole training sets pass through it
         description="What depends on the request alone",
         owner=owner,
         tags=tags,
-        **_udf(f"{spec.version}_request", "request_frame", spec),
+        **_udf(_request_name(spec), "request_frame", spec),
     )
 
 

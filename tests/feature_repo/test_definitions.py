@@ -54,6 +54,18 @@ def test_repository_files_name_every_declared_object_once(config):
     assert {id(o) for o in wanted} == {id(o) for o in found}
 
 
+def test_a_registry_cut_short_by_a_kill_is_made_anew(config, tmp_path):
+    store = open_in(config, tmp_path)
+    apply(store, config)
+    whole = (tmp_path / "registry.db").read_bytes()
+    services = {service.name for service in store.list_feature_services()}
+    for size in (0, 1, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "registry.db").write_bytes(whole[:size])
+        store = open_in(config, tmp_path)
+        apply(store, config)
+        assert {service.name for service in store.list_feature_services()} == services
+
+
 def test_feasts_own_apply_takes_the_folder(tmp_path, monkeypatch):
     import_feast()
     from feast.repo_config import load_repo_config
