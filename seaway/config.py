@@ -70,7 +70,7 @@ class Split(Section):
     train: str = "28d"
     valid: str = "7d"
     test: str = "7d"
-    replay: str = "2d"
+    replay: str = "7d"
 
     @field_validator("*")
     @classmethod

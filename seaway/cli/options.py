@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seaway.config import Config, load
+from seaway.errors import SeawayError
 
 
 def common() -> argparse.ArgumentParser:
@@ -16,6 +19,10 @@ def common() -> argparse.ArgumentParser:
     group.add_argument("--env", default="local", help="environment: a file of config/ (default: local)")
     group.add_argument("--workload", type=Path, metavar="FILE", help="the workload's file (default: the demo's)")
     group.add_argument("--home", type=Path, metavar="DIR", help="where runs and state are kept (default: .seaway)")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override one key of the configuration, such as release.rate=30; may be repeated",
+    )  # fmt: skip
     return parent
 
 
@@ -31,6 +38,8 @@ def data() -> argparse.ArgumentParser:
 def config(args: argparse.Namespace, **more: Any) -> Config:
     """The configuration that the options ask for; raises SeawayError for a bad one."""
     overrides: dict[str, Any] = dict(more)
+    for text in args.set:
+        _put(overrides, text)
     if args.home:
         overrides["home"] = str(args.home.resolve())
     if getattr(args, "scale", None):
@@ -38,6 +47,17 @@ def config(args: argparse.Namespace, **more: Any) -> Config:
     loaded = load(args.env, workload=args.workload, overrides=overrides)
     if getattr(args, "data", None):
         path = str(Path(args.data).expanduser().absolute())
-        source = {"sources": {loaded.workload.source: {"path": path}}}
-        loaded = load(args.env, workload=args.workload, overrides={**overrides, "workload": source})
+        _put(overrides, f"workload.sources.{loaded.workload.source}.path={path}")
+        loaded = load(args.env, workload=args.workload, overrides=overrides)
     return loaded
+
+
+def _put(overrides: dict[str, Any], text: str) -> None:
+    """Take ``a.b.c=value`` (value: YAML) into a nested dict."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise SeawayError(f"--set {text!r} is not KEY=VALUE, such as release.rate=30")
+    *parents, last = key.split(".")
+    for parent in parents:
+        overrides = overrides.setdefault(parent, {})
+    overrides[last] = yaml.safe_load(value)
