@@ -21,7 +21,7 @@ from serving.rollout.policy import decide
 from serving.rollout.rules import Decision, Observation, Rules
 from serving.rollout.state import RUNNING, State
 from serving.rollout.words import rows
-from serving.substrate.base import Conflict, Substrate
+from serving.substrate.base import FAILED, Conflict, Substrate
 
 
 class Rollout:
@@ -115,7 +115,8 @@ def observe(substrate: Substrate, obj: dict[str, Any], state: State, now: float,
         status = substrate.status(obj["metadata"]["name"])
     except (OSError, SeawayError) as error:
         return replace(seen, problem=f"no observation: {error}")
-    return replace(seen, counters=counters, ready=status.ready, restarts=status.restarts)
+    failed = (status.message or "no reason was given") if status.state == FAILED else ""
+    return replace(seen, counters=counters, ready=status.ready, restarts=status.restarts, failed=failed)
 
 
 def applied(obj: dict[str, Any], decision: Decision) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def _health(state: State, seen: Observation) -> Decision | None:
     since = state.observed if state.unready_since is None else state.unready_since
     state, waited = replace(state, unready_since=since), state.observed - since
     limit = LOST_READY_S if state.seen_ready else NEVER_READY_S
+    if seen.failed and not state.seen_ready and seen.ready.get(state.stable) is True:
+        return _end(state, ROLLED_BACK, f"the canary {state.canary} cannot be served: {seen.failed}")
     if waited >= limit and seen.ready.get(state.stable) is True:
         return _end(state, ROLLED_BACK, f"the canary {state.canary} has not been ready for {waited:.0f} s")
     return _hold(state, f"the canary {state.canary} is not ready ({waited:.0f} s; rolled back at {limit:.0f} s)")

@@ -79,6 +79,7 @@ class Observation:
     frozen: bool = False
     abort: str | None = None
     ended: bool = False  # no more requests will come
+    failed: str = ""  # why the substrate gave up starting a predictor that was never ready
     problem: str = ""  # why there are no counters or no status
 
 

@@ -226,6 +226,16 @@ def test_a_first_release_and_an_interrupted_one(shop, tmp_path):
     assert commands.status(config)["phase"] == "running"
 
 
+def test_a_candidate_that_cannot_be_served_is_rolled_back(shop, tmp_path):
+    home, config, bundles = shop
+    config = at(config, tmp_path)
+    request = request_for(bundles, "broken", "8", "1")
+    Path(request["candidate"]["bundle"], "model.onnx").write_bytes(b"not a model")
+    record = run_release(config, request, dataset=home / "dataset", features=home / "features", rollback=lambda v: None)
+    assert record["verdict"] == "rolled back" and "cannot be served" in record["reason"]
+    assert gone(tmp_path), left_over(tmp_path)
+
+
 def test_plan_names_and_refusals(shop, tmp_path):
     _, config, bundles = shop
     request = request_for(bundles, "p", "7", "1")

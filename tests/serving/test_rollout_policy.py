@@ -176,6 +176,14 @@ def test_a_canary_that_never_gets_ready_and_one_that_is_lost_are_rolled_back():
         assert state.phase == ROLLED_BACK and t == pytest.approx(limit, abs=2)
 
 
+def test_a_canary_that_cannot_start_is_rolled_back_at_once():
+    seen = see(1001.0, counters(1), counters(0), ready={"v1": True, "v2": False}, failed="its bundle is empty")
+    decision = decide(begun(), seen, RULES)
+    assert decision.action == "roll back" and "its bundle is empty" in decision.reason
+    assert decide(begun(seen_ready=True), seen, RULES).action == "hold"
+    assert decide(begun(), replace(seen, ready={"v1": False, "v2": False}), RULES).action == "hold"
+
+
 def test_the_cap_never_promotes():
     rules = replace(RULES, cap=50.0)
     undecided = clean(begun(), 80, canary=(1, 0), stable=(20, 0), rules=rules)
