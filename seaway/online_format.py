@@ -75,8 +75,14 @@ def _int64_list(blob: bytes) -> np.ndarray:
 
 def _unpack(raw: np.ndarray) -> np.ndarray:
     """All varints of a packed field at once: each byte gives 7 bits, the last of a number is below 128."""
-    ends = np.flatnonzero(raw < 128)
-    _expect(len(ends) > 0 and ends[-1] == len(raw) - 1, b"")
+    last = raw < 128
+    ends = np.flatnonzero(last)
+    _expect(len(ends) > 0 and bool(last[-1]), b"")
+    width = int(ends[0]) + 1
+    if len(ends) * width == len(raw) and width <= 9 and bool(last[width - 1 :: width].all()):
+        # all of one length, as times are: a plain table of digits
+        digits = (raw.reshape(-1, width) & 127).astype(np.int64)
+        return digits @ (np.int64(1) << (np.arange(width, dtype=np.int64) * 7))
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     _expect(int(lengths.max()) <= 10, b"")

@@ -83,10 +83,14 @@ class RedisStore:
     def __init__(self, connection: str, project: str, views: Mapping[str, tuple[str, ...]]):
         import mmh3
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         address, *options = connection.split(",")
         host, _, port = address.partition(":")
-        settings: dict[str, Any] = {}
+        # a request waits for its features: one more try on a fresh connection, then a clear error
+        settings: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        settings["retry"] = Retry(NoBackoff(), 1)
         for option in options:
             name, _, value = option.partition("=")
             settings[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)

@@ -11,8 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from components.dataset.step import dataset
+from components.features.step import features as make_features
+from seaway.config import load
 from seaway.feast_store import open_feature_store
 from seaway.features import DAY, MICRO
+from seaway.hooks import resolve
 from seaway.online import OnlineReader, history_features, history_view, parse_time, project_name, request_of
 from seaway.parity import agrees, compare
 from serving.stream import FeatureStream
@@ -81,8 +85,8 @@ def served(stream, reader, rows, drop=lambda i: False):
     """Each event asks first and is pushed afterwards, as live traffic does."""
     found = []
     for i, row in enumerate(rows):
-        stream.advance(parse_time(row["at"]))
-        found.append(reader.features(request_of(SPEC, row)))
+        stream.advance(parse_time(row[reader.spec.time]))
+        found.append(reader.features(request_of(reader.spec, row)))
         if not drop(i):
             stream.push_events([row])
     return np.stack(found)
@@ -106,6 +110,24 @@ def test_redis_gives_the_same(tmp_path, features, replay, redis_connection):
     stream.materialize(FROM)  # an earlier state again, although newer rows are there
     assert agrees(compare(SPEC.names, served(stream, reader, rows), table))
     stream.close()
+
+
+def test_card_workload_from_its_simulator_to_the_last_request(tmp_path):
+    """The demo's own definitions and data, through the data set that Feast joins."""
+    config = load(overrides={"home": str(tmp_path), "scale": "tiny"})
+    workload, spec = config.workload, resolve(config.workload.features, config.root)
+    generate = resolve(workload.sources[workload.source].generator, config.root)
+    generate(workload.scales["tiny"], tmp_path / f"{workload.source}.parquet")
+    make_features(workload, spec, tmp_path, tmp_path / "features")
+    dataset(config, spec, tmp_path / "features", tmp_path / "dataset")
+    table = pl.read_parquet(tmp_path / "dataset" / "replay.parquet")
+    store = {"type": "sqlite", "path": str(tmp_path / "online.db")}
+    stream = FeatureStream(config, spec, tmp_path / "features", store)
+    stream.materialize(parse_time(table[spec.time][0].replace(hour=0, minute=0, second=0)))
+    reader = OnlineReader(store, project_name(workload.name), spec)
+    report = compare(spec.names, served(stream, reader, table.to_dicts()), table.select(spec.names).to_numpy())
+    assert report["checked"] > 500
+    assert agrees(report), report
 
 
 def _shorter_delay(stream):
