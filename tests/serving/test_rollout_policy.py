@@ -1,12 +1,9 @@
 """The policy is pure, total and never promotes without proof."""
 
-import json
 import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from seaway.config import load
 from seaway.evidence import Rail
@@ -217,42 +214,6 @@ def test_a_counter_reset_loses_a_look_and_nothing_else():
     decision = decide(state, see(state.now + 1, counters(200), counters(50)), RULES)
     canary = next(r for r in rows(decision.state) if r["guardrail"] == "errors")["canary"]
     assert canary == {"n": 120 + 30, "k": 0}
-
-
-odd = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(), st.text(max_size=3), st.just({}), st.just([1])
-)
-counts = st.fixed_dictionaries(
-    {"requests": odd, "errors": odd, "slow": st.one_of(odd, st.just({100: 3})), "decisions": odd, "answered": odd}
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.lists(
-        st.builds(
-            Observation,
-            now=odd,
-            spec=st.sampled_from(["spec", "spec", "other"]),
-            counters=st.one_of(odd, st.dictionaries(st.sampled_from(["v1", "v2", "v3"]), st.one_of(odd, counts))),
-            ready=st.one_of(odd, st.dictionaries(st.sampled_from(["v1", "v2"]), odd)),
-            restarts=st.one_of(odd, st.dictionaries(st.sampled_from(["v1", "v2"]), odd)),
-            frozen=st.booleans(),
-            ended=st.booleans(),
-        ),
-        max_size=6,
-    )
-)
-def test_decide_is_total_deterministic_and_storable(observations):
-    state = begun()
-    for seen in observations:
-        decision = decide(state, seen, RULES)
-        assert repr(decide(state, seen, RULES)) == repr(decision)
-        assert decision.action != "promote"
-        assert decision.weights is None or sum(decision.weights.values()) == 100
-        assert states.State(**json.loads(json.dumps(decision.state.record(), allow_nan=False))) == decision.state
-        assert math.isfinite(decision.state.now) and decision.reason
-        state = decision.state
 
 
 def test_rules_come_from_the_configuration():
