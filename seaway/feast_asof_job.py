@@ -50,9 +50,7 @@ class AsOfRetrievalJob(RetrievalJob):
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal().to_pandas()
 
-    def persist(
-        self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None
-    ) -> None:
+    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
         if not isinstance(storage, SavedDatasetFileStorage):
             raise ValueError("the as-of store persists to a SavedDatasetFileStorage only")
         path = Path(storage.file_options.uri)

@@ -117,9 +117,7 @@ def _source(name: str, owner: str, tags: dict[str, str]) -> FileSource:
     )
 
 
-def _training_view(
-    window: Window, entity: Entity, source: FileSource, owner: str, tags: dict[str, str]
-) -> FeatureView:
+def _training_view(window: Window, entity: Entity, source: FileSource, owner: str, tags: dict[str, str]) -> FeatureView:
     return FeatureView(
         name=window.view,
         entities=[entity],

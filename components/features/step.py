@@ -36,9 +36,7 @@ def features(workload: Workload, spec: FeatureSpec, valid: Path, out: Path) -> d
     keys = {window.key: _keys(events, window.key, workload.source) for window in spec.windows}
     values = {window.value: _values(events, window.value, workload.source) for window in spec.windows}
     with ThreadPoolExecutor(max_workers=2) as pool:  # numpy sorts and searches outside the lock
-        windows = list(
-            pool.map(lambda w: window_table(w, keys[w.key], times, values[w.value]), spec.windows)
-        )
+        windows = list(pool.map(lambda w: window_table(w, keys[w.key], times, values[w.value]), spec.windows))
     columns = {name: times if name == spec.time else events[name].to_numpy() for name in _request_columns(spec)}
     computed = request_values(spec, columns)
     for table in windows:

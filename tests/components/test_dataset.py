@@ -87,7 +87,10 @@ def test_what_became_known_after_the_event_never_reaches_its_row(made, tmp_path)
     events = ours.filter(pl.col("stars") == 999)
     ratings = pl.read_parquet(leaky / "rating.parquet").filter(pl.col("stars") == 999)
     joined = events.sort("event_timestamp").join_asof(
-        ratings.sort("created_timestamp"), by="shop", left_on="event_timestamp", right_on="created_timestamp",
+        ratings.sort("created_timestamp"),
+        by="shop",
+        left_on="event_timestamp",
+        right_on="created_timestamp",
         check_sortedness=False,
     )
     assert joined["stars_right"].null_count() == 0

@@ -42,9 +42,9 @@ MOMENTS = st.one_of(
     st.integers(0, 15 * 3600 * MICRO),
     st.integers(0, 30).map(lambda n: n * 1800 * MICRO + 999_999),
 )
-EVENTS = st.lists(
-    st.tuples(st.integers(0, 2), MOMENTS, st.integers(-500, 100_000)), min_size=1, max_size=40
-).map(lambda rows: sorted(rows, key=lambda row: row[1]))
+EVENTS = st.lists(st.tuples(st.integers(0, 2), MOMENTS, st.integers(-500, 100_000)), min_size=1, max_size=40).map(
+    lambda rows: sorted(rows, key=lambda row: row[1])
+)
 
 
 def columns(rows):

@@ -260,6 +260,8 @@ def test_model_server_environment_can_read(tmp_path):
     store = {"type": "sqlite", "path": str(tmp_path / "online.db")}
     found = subprocess.run(
         [python, "-c", code, json.dumps(SPEC.as_record()), json.dumps(store), json.dumps(REQUEST)],
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout.strip() == OnlineReader(store, "p", SPEC).features(REQUEST).tobytes().hex()

@@ -38,7 +38,10 @@ def replay(features):
     ratings = pl.read_parquet(features / "rating.parquet").sort("event_timestamp", maintain_order=True)
     joined = table.join_asof(
         ratings.rename({"event_timestamp": "rated"}),
-        left_on="event_timestamp", right_on="rated", by="shop", check_sortedness=False,
+        left_on="event_timestamp",
+        right_on="rated",
+        by="shop",
+        check_sortedness=False,
     )
     second = pl.col("event_timestamp").dt.truncate("1s")
     fresh = pl.col("rated").is_not_null() & (second - pl.col("rated") <= pl.duration(days=3))
@@ -224,9 +227,7 @@ def test_feasts_own_tools_read_the_store(tmp_path, features, replay, store):
     rows = replay[0][:40]
     stream.push_events(rows)
     row = max(replay[0][40:80], key=lambda r: r["at"]) | {"at": replay[0][80]["at"].replace(microsecond=0)}
-    feast = open_feature_store(
-        world.config(tmp_path), features, tmp_path / "online" / "r1.db.registry", store
-    )
+    feast = open_feature_store(world.config(tmp_path), features, tmp_path / "online" / "r1.db.registry", store)
     entity = [{"person": row["person"], "shop": row["shop"], "price": row["input__price"], "at": row["at"]}]
     window = SPEC.windows[0]
     names = [f"{history_view(window)}:{name}" for name in history_features(window)]
