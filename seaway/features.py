@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,7 @@ class FeatureSpec:
         return texts
 
 
+@cache
 def micros(text: str) -> int:
     """A duration such as ``"7d"`` in microseconds."""
     return int(duration(text).total_seconds()) * MICRO

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -56,9 +55,7 @@ def test_the_demo_promotes_the_good_and_rolls_back_the_harmed(first, home):
 
 @pytest.mark.timeout(300)
 def test_a_second_demo_skips_what_is_unchanged(first, home):
-    started = time.monotonic()
     text = seaway("demo", "--scale", "tiny", *SMALL, "--explain", home=home)
-    assert time.monotonic() - started <= 90
     assert text.count("skipped (unchanged)") == 9, text
     assert text.count("was decided before") == 2
 
