@@ -14,7 +14,7 @@ from seaway.cli.release import write_report
 from seaway.config import Config, project_root
 from seaway.processes import die_with_parent
 
-HARM = {"error_rate": 0.03, "latency_ms": 60.0}
+HARM = {"error_rate": 0.03, "latency_ms": 150.0}
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
