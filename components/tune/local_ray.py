@@ -7,12 +7,15 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from components.tune.guard import MARKER
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,9 +28,9 @@ _SETTINGS = {
 
 
 def prepare() -> None:
-    """Settings that Ray reads while it is imported: call before. They stay for the process's life."""
+    """Settings that Ray reads from the environment, some while it is imported: call before. They stay."""
+    os.environ.update(_SETTINGS)
     if "ray" not in sys.modules:
-        os.environ.update(_SETTINGS)
         # a token for this process alone: other users of the machine cannot submit work
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 
@@ -41,8 +44,8 @@ def temporary_folder() -> Path:
 def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
     """The ``ray`` module, connected to a Ray of ``cpus`` and ``gpus`` that nobody else can join.
 
-    ``memory``: bytes for shared objects. A cluster named in the environment is not used. Ray's processes
-    ask the kernel to end with this one, so none is left even when it is killed.
+    ``memory``: bytes for shared objects. A cluster named in the environment is not used. A guard process
+    sees to it that none of Ray's is left, even when this one is killed.
     """
     main = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)} if main else {}
@@ -53,7 +56,13 @@ def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    marker = secrets.token_hex(16)
+    # its own session: what ends this process by its group, or Ctrl-C, does not end the guard
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "components.tune.guard", marker], stdin=subprocess.PIPE, start_new_session=True
+    )
     try:
+        os.environ[MARKER] = marker
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -65,9 +74,13 @@ def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
             configure_logging=False,
             _temp_dir=str(folder),
         )
+        del os.environ[MARKER]
         yield ray
     finally:
+        os.environ.pop(MARKER, None)
         ray.shutdown()
+        guard.stdin.close()
+        guard.wait()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _sweep_out(folder, own=True)

@@ -106,6 +106,8 @@ class HalvingInOrder(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         index = trial.config["index"]
         if index not in self.stopped:
+            for watcher in self._watchers:
+                watcher.reported(trial, trial.last_result)  # Ray does not pass on_trial_result the last one
             for rung in self._rungs.values():
                 rung.setdefault(index, result[OBJECTIVE])
         for watcher in self._watchers:

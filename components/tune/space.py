@@ -28,3 +28,8 @@ def distributions(space: Mapping[str, Parameter]) -> dict[str, Any]:
         else:
             made[name] = FloatDistribution(low, high, log=parameter.kind == "log_float")
     return made
+
+
+def example(space: Mapping[str, Any]) -> dict[str, Any]:
+    """One point of the space that ``distributions`` made: first choices and lower bounds."""
+    return {name: d.choices[0] if hasattr(d, "choices") else d.low for name, d in space.items()}

@@ -32,7 +32,7 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
     from components.tune.local_ray import prepare
 
     prepare()
-    from components.tune.space import distributions
+    from components.tune.space import distributions, example
     from components.tune.sweep import run_trials
     from components.tune.trial import checkpoint_file, make_training
     from seaway.metrics import best_threshold
@@ -57,10 +57,7 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
         "device": config.compute.device,
     }
     # a parameter that no trial can be built with is a mistake of the configuration: say so before Ray starts
-    first = {
-        name: parameter.values[0] if parameter.values else parameter.low for name, parameter in sweep.space.items()
-    }
-    device = make_training(job, first, train, valid).device
+    device = make_training(job, example(space), train, valid).device
     with _alone(folder, fresh=not resume):
         trials = run_trials(config, job, space, cpus, device, train, valid)
         best = max(
