@@ -18,10 +18,9 @@ from typing import Any, Protocol
 
 from seaway.features import FeatureSpec, micros
 from seaway.online import request_of
+from serving.substrate.base import PREDICTOR_HEADER
 from serving.traffic_log import PredictionLog
 from serving.wire_values import wire
-
-PREDICTOR_HEADER = "x-seaway-predictor"
 
 
 class Stream(Protocol):

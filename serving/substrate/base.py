@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from seaway.errors import SeawayError
 
 CREATING, AVAILABLE, FAILED = "Creating", "Available", "Failed"  # Seldon's own words for status.state
+PREDICTOR_HEADER = "x-seaway-predictor"  # of every answer: the predictor that the request was given to
 LATENCY_EDGES_MS = (5, 10, 25, 50, 100, 250, 500, 1000)  # a latency objective must be one of these
 
 

@@ -10,8 +10,10 @@ a second try of a failed prediction would hide the very errors that a canary is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from serving.substrate.base import PREDICTOR_HEADER
 
 _TYPE = "type.googleapis.com/envoy."
 MAX_BODY = 1 << 20  # bytes; larger requests get 413 before they reach a predictor
@@ -34,6 +36,7 @@ class Route:
     prefix: str  # such as /seldon/default/name
     weights: Mapping[str, int]
     timeout_ms: int = 2000
+    names: Mapping[str, str] = field(default_factory=dict)  # predictor by cluster, told to the caller
 
 
 def bootstrap(folder: str, port: int, edges_ms: Sequence[int]) -> dict[str, Any]:
@@ -156,6 +159,14 @@ def _cluster(backend: Backend) -> dict[str, Any]:
     }
 
 
+def _share(cluster: str, weight: int, predictor: str | None) -> dict[str, Any]:
+    """A weighted cluster whose answers, failed ones too, say which predictor the request was given to."""
+    share: dict[str, Any] = {"name": aggregate(cluster), "weight": weight}
+    if predictor:
+        share["response_headers_to_add"] = [{"header": {"key": PREDICTOR_HEADER, "value": predictor}}]
+    return share
+
+
 def aggregate(cluster: str) -> str:
     """The name of the aggregate that starts with a backend's cluster."""
     return f"{cluster}_first"
@@ -194,7 +205,7 @@ def _route(route: Route) -> dict[str, Any]:
         "match": match,
         "route": {
             "weighted_clusters": {
-                "clusters": [{"name": aggregate(c), "weight": w} for c, w in route.weights.items() if w > 0]
+                "clusters": [_share(c, w, route.names.get(c)) for c, w in route.weights.items() if w > 0]
             },
             "regex_rewrite": {"pattern": {"regex": f"^{route.prefix}/?"}, "substitution": "/"},
             "timeout": f"{route.timeout_ms / 1000}s",

@@ -48,6 +48,8 @@ def test_the_demo_promotes_the_good_and_rolls_back_the_harmed(first, home):
         assert record["parity"]["feature_differences"] == 0
         assert record["parity"]["max_score_difference"] <= 1e-6
     assert good["traffic"]["failed"] == 0
+    assert bad["traffic"]["failed"] > 0
+    assert set(bad["traffic"]["by_predictor"]) == {"v2", "v2-harmed"}  # failed answers name theirs too
     assert "ui --backend-store-uri" in first
     assert "make demo DATA=" in first
     assert list((home / "reports").glob("*.html"))

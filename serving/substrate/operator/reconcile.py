@@ -128,7 +128,8 @@ class Operator:
             routed = {p["name"]: self._serving(name, p) for p in obj["spec"]["predictors"]}
             weights = shared(manifests.weights(obj), routed)
             prefix = f"/seldon/{obj['metadata'].get('namespace', 'default')}/{name}"
-            listed.append(envoy.Route(prefix, weights, self.timeout_ms))
+            names = {cluster: predictor for predictor, cluster in routed.items() if cluster}
+            listed.append(envoy.Route(prefix, weights, self.timeout_ms, names))
         if listed != self.routes or self._clusters is None:
             # the old groups stay until their last request is answered
             await self._put_clusters(session, {**self._groups, **envoy.groups(listed)})
