@@ -68,7 +68,7 @@ def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, 
         f"{len(rows)} trials: {', '.join(axes)} and {metric}",
         (0, len(columns) - 1),
         (0, 1),
-        width=max(560, gap * (len(columns) - 1) + 150),
+        width=max(1080, gap * (len(columns) - 1) + 152),
         height=300,
         left=76,
         right=76,
@@ -76,16 +76,11 @@ def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, 
         bottom=26,
         class_="plot wide",
     )
-    places = {}
+    places, marks = {}, {}
     for i, name in enumerate(columns):
-        places[name], marks = _axis([row[name] for row in rows])
+        places[name], marks[name] = _axis([row[name] for row in rows])
         plot.add("line", class_="axis", x1=plot.sx(i), x2=plot.sx(i), y1=plot.top, y2=plot.height - plot.bottom)
         plot.text(plot.sx(i), 16, name.replace("_", " "), "label axisname", "middle")
-        for place, words in marks:
-            x, y = plot.sx(i), plot.sy(place)
-            plot.add("line", class_="tickmark", x1=x - 3, x2=x + 3, y1=y, y2=y)
-            side, anchor = (8, "start") if i == len(columns) - 1 else (-8, "end")
-            plot.text(x + side, y + 3.5, words, "tick halo", anchor)
     scores = [row[metric] for row in rows]
     spread = Scale(min(scores), max(scores), 0, 100)
     for row in sorted(rows, key=lambda row: (row["trial"] == best, row[metric])):
@@ -104,6 +99,12 @@ def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, 
             data_tip="\n".join(lines),
             style=f"--heat:{spread(row[metric]):.0f}%",
         )
+    for i, name in enumerate(columns):  # the words last, so that no line hides them
+        side, anchor = (8, "start") if i == len(columns) - 1 else (-8, "end")
+        for place, words in marks[name]:
+            x, y = plot.sx(i), plot.sy(place)
+            plot.add("line", class_="tickmark", x1=x - 3, x2=x + 3, y1=y, y2=y)
+            plot.text(x + side, y + 3.5, words, "tick halo", anchor)
     return plot.svg()
 
 

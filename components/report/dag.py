@@ -22,7 +22,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "register": ("train", "evaluate"),
     "release": ("evaluate", "register"),
 }
-GLYPH = {"ran": "●", "skipped": "○", "failed": "✕", "not run": "·"}
+GLYPH = {"done": "●", "running": "●", "skipped": "○", "failed": "✕", "not run": "·"}
 
 
 def needs(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -36,7 +36,7 @@ def needs(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def dag(steps: Sequence[Mapping[str, Any]]) -> Markup:
-    """``steps``: name, status (ran, skipped, failed), seconds, in an order in which they could run."""
+    """``steps``: name, status (done, skipped, failed), seconds, in an order in which they could run."""
     before = needs(steps)
     layer: dict[str, int] = {}
     for name, parents in before.items():
@@ -84,13 +84,14 @@ def _node(step: Mapping[str, Any], x: float, y: float, longest: float) -> Markup
     parts = [
         tag("rect", class_="node", x=x, y=y, width=NODE, height=TALL, rx=8),
         tag("text", str(step["name"]), class_="name", x=x + 11, y=y + 23),
-        tag("text", f"{glyph} {status if status != 'ran' else clock(seconds)}", class_="state", x=x + 11, y=y + 42),
+        tag("text", f"{glyph} {status if status != 'done' else clock(seconds)}", class_="state", x=x + 11, y=y + 42),
     ]
-    if status == "ran":
+    if status == "done":
         length = max(2.0, (NODE - 22) * min(1.0, seconds / longest))
         parts.append(tag("rect", class_="share", x=x + 11, y=y + 51, width=length, height=3, rx=1.5))
     tip = f"{step['name']}: {status}, {clock(seconds)}\n{step.get('reason') or ''}".strip()
-    return tag("g", Markup("").join(parts), class_=f"step {status.replace(' ', '-')}", data_tip=tip)
+    class_ = "step " + (status if status in GLYPH else "not-run").replace(" ", "-")
+    return tag("g", Markup("").join(parts), class_=class_, data_tip=tip)
 
 
 def clock(seconds: float) -> str:

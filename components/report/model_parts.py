@@ -6,40 +6,32 @@ from typing import Any
 
 from components.report import charts
 from components.report.records import NotRun, Records
+from components.report.svg import words
 
 WHO = ("candidate", "champion", "baseline")
-_NAMES = {
-    "roc": (("fpr", "x"), ("tpr", "y")),
-    "pr": (("recall", "x"), ("precision", "y")),
-    "calibration": (("predicted", "mean_predicted", "x"), ("observed", "fraction_positive", "y")),
-}
+_COLUMNS = {"roc": ("fpr", "tpr"), "pr": ("recall", "precision"), "calibration": ("predicted", "observed")}
 
 
 def curves(records: Records) -> dict[str, Any]:
     """ROC, precision-recall and calibration of candidate, champion and baseline."""
     record = records.json("evaluate", "curves.json")
     drawn = []
-    for kind, words in (("roc", "ROC"), ("pr", "Precision and recall"), ("calibration", "Calibration")):
+    for kind, name in (("roc", "ROC"), ("pr", "Precision and recall"), ("calibration", "Calibration")):
         series = {who: points for who in WHO if (points := _points(record, kind, who))}
         if series:
-            drawn.append({"title": words, "svg": charts.curve(kind, series), "models": list(series)})
+            drawn.append({"title": name, "svg": charts.curve(kind, series), "models": list(series)})
     if not drawn:
         raise NotRun("The evaluation has drawn no curves.")
     return {"curves": drawn, "models": [w for w in WHO if any(w in c["models"] for c in drawn)]}
 
 
 def _points(record: dict[str, Any], kind: str, who: str) -> charts.Points | None:
-    """A curve's two columns, whether stored by kind or by model, as columns or as pairs."""
-    value = (record.get(kind) or {}).get(who) or (record.get(who) or {}).get(kind)
-    if isinstance(value, dict):
-        pair = [next((value[n] for n in names if n in value), None) for names in _NAMES[kind]]
-        return (pair[0], pair[1]) if all(pair) else None
-    if isinstance(value, list) and value:
-        if isinstance(value[0], dict):
-            pair = [[next(row[n] for n in names if n in row) for row in value] for names in _NAMES[kind]]
-            return pair[0], pair[1]
-        return ([p[0] for p in value], [p[1] for p in value])
-    return None
+    """A curve's two columns, or None when the model has none."""
+    curve = (record.get(who) or {}).get(kind)
+    if not curve:
+        return None
+    x, y = (curve[name] for name in _COLUMNS[kind])
+    return (x, y) if x else None
 
 
 def metrics(records: Records) -> dict[str, Any]:
@@ -59,7 +51,7 @@ def metrics(records: Records) -> dict[str, Any]:
         plain = all(f[2] == f[3] for f in found)
         rows.append(
             {
-                "name": name.replace("_", " "),
+                "name": words(name),
                 "cells": cells,
                 "plot": None if plain else charts.whiskers(found, low - pad, high + pad),
             }
@@ -100,34 +92,19 @@ def segments(records: Records) -> dict[str, Any]:
         "rows": shown,
         "compared": any(r.get("champion") is not None for r in rows),
         "reach": reach,
-        "metric": str(verdict.get("metric") or "metric").replace("_", " "),
+        "metric": words(str(verdict.get("metric") or "the gate metric")),
     }
 
 
 def attributions(records: Records) -> dict[str, Any]:
     """Which features move the score, over a sample and for single rows."""
     record = records.json("evaluate", "attributions.json")
-    means = next((record[k] for k in ("mean_abs", "mean", "features", "importance") if record.get(k)), None)
-    if isinstance(means, list):
-        means = {m.get("feature", m.get("name")): m.get("mean_abs", m.get("value")) for m in means}
+    means = record.get("mean_abs")
     if not means:
         raise NotRun("The evaluation has no attributions.")
     top = sorted(((str(k), float(v)) for k, v in means.items()), key=lambda item: -abs(item[1]))
     most = abs(top[0][1]) or 1.0
-    words = record.get("reasons") or {}
-    bars = [{"name": n, "words": words.get(n, ""), "value": v, "width": 100 * abs(v) / most} for n, v in top]
-    rows = next((record[k] for k in ("sample", "samples", "rows") if record.get(k)), [])
-    return {"bars": bars, "rows": [_sample(row) for row in rows[:8]], "record": record}
-
-
-def _sample(row: dict[str, Any]) -> dict[str, Any]:
-    reasons = []
-    for reason in row.get("reasons") or []:
-        if isinstance(reason, dict):
-            text = reason.get("text") or reason.get("reason") or reason.get("words") or reason.get("feature")
-            phi = reason.get("phi", reason.get("contribution", reason.get("attribution")))
-            reasons.append({"text": text, "value": reason.get("value"), "phi": phi})
-        else:
-            reasons.append({"text": reason, "value": None, "phi": None})
-    score = next((row[k] for k in ("probability", "score", "p") if row.get(k) is not None), None)
-    return {"id": row.get("id", row.get("row", "")), "score": score, "label": row.get("label"), "reasons": reasons}
+    texts = record.get("reasons") or {}
+    bars = [{"name": n, "words": texts.get(n, ""), "value": v, "width": 100 * abs(v) / most} for n, v in top]
+    rows = [{**row, "reasons": [r["text"] for r in row["reasons"]]} for row in record.get("sample") or []]
+    return {"bars": bars, "rows": rows[:8]}

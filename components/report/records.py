@@ -28,6 +28,11 @@ class Records:
                 return entry["summary"]
         return {}
 
+    def outputs(self, step: str) -> dict[str, str]:
+        """The paths of all that a step has written, by the output's name."""
+        entry = next((s for s in self.run.get("steps") or [] if s.get("name") == step), {})
+        return entry.get("outputs") or {}
+
     def folder(self, step: str) -> Path:
         """The output folder of a step; NotRun when the run has none."""
         path = (self.run.get("outputs") or {}).get(step)
@@ -97,18 +102,23 @@ def seconds_in(release: dict[str, Any], value: Any) -> float:
     return (now - start).total_seconds() if start and now else 0.0
 
 
+_SHOWN = ("what", "release", "version", "champion", "why", "who")
+
+
 def ledger(home: Path, last: int = 12) -> list[dict[str, Any]]:
-    """The newest entries of the promotion log, oldest of them first; lines that do not parse are left out."""
+    """The newest lines of the promotion log, oldest of them first; lines that do not parse are left out."""
     try:
         lines = (home / "ledger.jsonl").read_text().splitlines()[-last:]
     except OSError:
         return []
-    entries = []
-    for line in lines:
+    shown = []
+    for text in lines:
         try:
-            entry = json.loads(line)
-        except ValueError:
+            line = json.loads(text)
+            entry = line["entry"]
+            shown.append(
+                {"seq": line["seq"], "time": line["time"], **{k: entry.get(k) for k in _SHOWN}, "hash": line["hash"]}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if isinstance(entry, dict):
-            entries.append(entry)
-    return entries
+    return shown

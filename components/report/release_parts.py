@@ -30,8 +30,9 @@ def _evidence(release: dict[str, Any]) -> dict[str, Any]:
     rows = [{**row, "at": seconds_in(release, row.get("t", 0))} for row in release.get("evidence") or []]
     weights = [(seconds_in(release, w.get("t", 0)), _canary_weight(w)) for w in release.get("weights") or []]
     events = [{**e, "at": seconds_in(release, e.get("t", 0))} for e in release.get("events") or []]
-    last = max([1.0, *(r["at"] for r in rows), *(t for t, _ in weights)])
-    span = (0.0, last * 1.02)
+    first = min((r["at"] for r in rows), default=0.0)
+    last = max([first + 1.0, *(r["at"] for r in rows), *(t for t, _ in weights)])
+    span = (math.floor(first), last + 0.02 * (last - first))
     drawn = []
     for name in dict.fromkeys(str(r["guardrail"]) for r in rows):
         mine = sorted((r for r in rows if str(r["guardrail"]) == name), key=lambda r: r["at"])
@@ -53,6 +54,7 @@ def _evidence(release: dict[str, Any]) -> dict[str, Any]:
         "verdict": str(release.get("verdict") or "not decided"),
         "class": str(release.get("verdict") or "").replace(" ", "-"),
         "reason": release.get("reason") or "",
+        "faults": release.get("faults") or {},
         "guardrails": drawn,
         "events": events,
         "weights": charts.weights([t for t, _ in weights], [w for _, w in weights], span) if weights else None,

@@ -9,7 +9,7 @@ from typing import Any
 from components.report import charts
 from components.report.dag import clock, dag
 from components.report.records import NotRun, Records, moment
-from components.report.svg import short
+from components.report.svg import short, words
 
 WORDS = {"promoted": "was promoted", "rolled back": "was rolled back", "held": "was held"}
 
@@ -28,7 +28,7 @@ def headline(records: Records) -> dict[str, Any]:
     cards = []
     for release in records.releases:
         verdict = str(release.get("verdict") or "not decided")
-        began, ended = moment(release.get("started")), moment(release.get("ended"))
+        began, ended = moment(release.get("started")), moment(release.get("decided") or release.get("ended"))
         took = f" after {clock((ended - began).total_seconds())}" if began and ended else ""
         champion = (release.get("champion") or {}).get("version")
         cards.append(
@@ -38,6 +38,7 @@ def headline(records: Records) -> dict[str, Any]:
                 "title": title(release),
                 "words": f"{title(release)} {WORDS.get(verdict, verdict)}{took}.",
                 "reason": release.get("reason") or "",
+                "faults": release.get("faults") or {},
                 "against": f"against version {champion}"
                 if champion is not None
                 else "with no champion to compare with",
@@ -54,7 +55,7 @@ def _numbers(records: Records) -> list[dict[str, str]]:
         if isinstance(best.get(name), dict):
             m = best[name]
             note = f"{short(m['low'])} to {short(m['high'])}"
-            tiles.append({"name": name.replace("_", " "), "value": short(m["value"]), "note": note})
+            tiles.append({"name": words(name), "value": short(m["value"]), "note": note})
     traffic = [t for r in records.releases if isinstance(t := r.get("traffic"), dict) and t.get("sent")]
     if traffic:
         sent, failed = (sum(int(t.get(key) or 0) for t in traffic) for key in ("sent", "failed"))
@@ -65,12 +66,11 @@ def _numbers(records: Records) -> list[dict[str, str]]:
             tiles.append({"name": "answer time, median", "value": f"{short(p50)} ms", "note": note})
     parity = [p for r in records.releases if isinstance(p := r.get("parity"), dict) and p.get("checked")]
     if parity:
-        wrong = sum(int(p.get("feature_differences") or 0) for p in parity)
-        checked = sum(int(p["checked"]) for p in parity)
+        wrong, checked = int(parity[0].get("feature_differences") or 0), int(parity[0]["checked"])
         tiles.append({"name": "feature differences", "value": f"{wrong:,}", "note": f"in {checked:,} served requests"})
     steps = records.run.get("steps") or []
     if steps:
-        ran = sum(s.get("status") == "ran" for s in steps)
+        ran = sum(s.get("status") == "done" for s in steps)
         tiles.append(
             {
                 "name": "pipeline",
@@ -107,14 +107,8 @@ def _splits(records: Records) -> dict[str, dict[str, Any]]:
 
 
 def _quarantined(records: Records, most: int = 8) -> list[dict[str, Any]]:
-    outputs = records.run.get("outputs") or {}
-    for path in (
-        outputs.get("quarantine"),
-        outputs.get("validate") and Path(outputs["validate"]) / "quarantine.parquet",
-    ):
-        if path and Path(path).is_file():
-            return records.table(Path(path), most).to_dicts()
-    return []
+    path = records.outputs("validate").get("quarantine")
+    return records.table(Path(path), most).to_dicts() if path and Path(path).is_file() else []
 
 
 def sweep(records: Records) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from components.report import model_parts, release_parts, run_parts
 from components.report.dag import clock
 from components.report.records import NotRun, Records, load, moment
-from components.report.svg import short
+from components.report.svg import short, words
 from seaway.artifacts import atomic_write
 
 _HERE = Path(__file__).parent
@@ -91,7 +91,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "count": _count, "percent": _percent, "clock": clock, "when": _when}
+    filters = {"number": _number, "fixed": _fixed, "count": _count, "percent": _percent}
+    environment.filters |= filters | {"clock": clock, "when": _when, "words": words}
     return environment
 
 
@@ -110,6 +111,11 @@ def _number(value: Any) -> str:
 
 def _count(value: Any) -> str:
     return "–" if value is None else f"{int(value):,}"
+
+
+def _fixed(value: Any) -> str:
+    """Three decimals, so that numbers of one column compare at a glance."""
+    return "–" if value is None else f"{float(value):.3f}"
 
 
 def _percent(value: Any) -> str:

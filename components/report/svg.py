@@ -27,6 +27,11 @@ def short(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def words(name: str) -> str:
+    """A metric's or column's name for people."""
+    return name.replace("_", " ").replace("auc roc", "AUC ROC")
+
+
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that lie within [low, high]."""
     if not high > low:
@@ -116,9 +121,9 @@ class Plot:
         return self
 
     def text(
-        self, x: float, y: float, words: object, class_: str = "tick", anchor: str = "start", **more: object
+        self, x: float, y: float, said: object, class_: str = "tick", anchor: str = "start", **more: object
     ) -> None:
-        self.add("text", escape(words), class_=class_, x=float(x), y=float(y), text_anchor=anchor, **more)
+        self.add("text", escape(said), class_=class_, x=float(x), y=float(y), text_anchor=anchor, **more)
 
     def line(
         self, xs: Iterable[float], ys: Iterable[float], class_: str, *, step: bool = False, tip: str | None = None
@@ -149,21 +154,21 @@ class Plot:
         c, d = sorted((self.sy(y0), self.sy(y1)))
         self.add("rect", class_=class_, x=a, y=c, width=max(b - a, 0.5), height=max(d - c, 0.5), data_tip=tip, **more)
 
-    def level(self, y: float, class_: str, words: str = "") -> None:
-        """A horizontal rule at a value, with words at its right end."""
+    def level(self, y: float, class_: str, said: str = "") -> None:
+        """A horizontal rule at a value, with words at its left end, where lines have not yet climbed."""
         self.add(
             "line", class_=f"rule {class_}", x1=self.left, x2=self.width - self.right, y1=self.sy(y), y2=self.sy(y)
         )
-        if words:
-            self.text(self.width - self.right, self.sy(y) - 4, words, f"tick {class_}", "end")
+        if said:
+            self.text(self.left + 6, self.sy(y) - 4, said, f"tick {class_}")
 
-    def mark(self, x: float, class_: str, words: str = "") -> None:
+    def mark(self, x: float, class_: str, said: str = "") -> None:
         """A vertical rule at a value, with words at its top."""
         self.add(
             "line", class_=f"rule {class_}", x1=self.sx(x), x2=self.sx(x), y1=self.top, y2=self.height - self.bottom
         )
-        if words:
-            self.text(self.sx(x) + 4, self.top + 9, words, f"tick {class_}")
+        if said:
+            self.text(self.sx(x) + 4, self.top + 9, said, f"tick {class_}")
 
     def svg(self) -> Markup:
         """The whole drawing; it scales with the width of its container."""

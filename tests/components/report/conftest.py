@@ -32,10 +32,9 @@ def evaluation(folder: Path) -> None:
     for who, power in (("candidate", 0.10), ("champion", 0.13), ("baseline", 0.16)):
         roc[who] = {"fpr": grid.tolist(), "tpr": (grid**power).tolist()}
         pr[who] = {"recall": grid.tolist(), "precision": (1 - grid ** (0.6 / power)).tolist()}
-        calibration[who] = [
-            {"predicted": float(p), "observed": float(p ** (1 + power)), "rows": 900} for p in grid[::10]
-        ]
-    write(folder / "curves.json", {"roc": roc, "pr": pr, "calibration": calibration})
+        calibration[who] = {"predicted": grid[::10].tolist(), "observed": (grid[::10] ** (1 + power)).tolist()}
+    kinds = {"roc": roc, "pr": pr, "calibration": calibration}
+    write(folder / "curves.json", {who: {kind: kinds[kind][who] for kind in kinds} for who in roc})
     models = {"candidate": (0.884, 0.701), "baseline": (0.868, 0.622), "champion": (0.876, 0.688)}
     metrics = {
         who: {"auc_roc": interval(auc, 0.012), "average_precision": interval(ap, 0.02), "f1": interval(ap - 0.05, 0.02)}
@@ -67,7 +66,10 @@ def evaluation(folder: Path) -> None:
             })  # fmt: skip
     write(folder / "segments.json", rows)
     names = [f"TERMINAL_ID_RISK_{n}DAY_WINDOW" for n in (1, 7, 30)] + ["TX_AMOUNT", "TX_DURING_NIGHT"]
-    reasons = [{"feature": n, "text": f"about {n.lower()}", "value": 3.2, "phi": 0.31} for n in names[:3]]
+    reasons = [
+        {"feature": n, "text": f"about {n.lower()} raises the score", "value": 3.2, "contribution": 0.31}
+        for n in names[:3]
+    ]
     sample = [{"id": 1_000 + i, "probability": 0.9 - 0.1 * i, "label": i % 2, "reasons": reasons} for i in range(4)]
     write(folder / "attributions.json", {"mean_abs": {n: 0.2 / (i + 1) for i, n in enumerate(names)}, "sample": sample})
 
@@ -194,14 +196,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     Path(outputs["validate"]).mkdir(parents=True)
-    quarantined.write_parquet(Path(outputs["validate"]) / "quarantine.parquet")
+    quarantined.write_parquet(outputs["validate"] + "-quarantine")
     steps = [
         {
             "name": name,
-            "status": "skipped" if name == "ingest" else "ran",
+            "status": "skipped" if name == "ingest" else "done",
             "seconds": 3.7 * i,
             "reason": "unchanged" if name == "ingest" else "input content changed",
             "summary": summaries.get(name, {}),
+            "outputs": {"out": outputs[name], "quarantine": f"{outputs[name]}-quarantine"},
         }
         for i, name in enumerate(STEPS)
     ]
@@ -212,7 +215,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release(home / "releases" / "good", "2", harmed=False)
     release(home / "releases" / "harmed", "3", harmed=True)
     (home / "ledger.jsonl").write_text(
-        json.dumps({"time": "2026-11-22T16:01:10Z", "action": "promoted", "version": "2", "previous": "0" * 64})
+        json.dumps(
+            {"seq": 1, "time": "2026-11-22T16:01:10Z", "hash": "9" * 64, "entry": {"what": "promoted", "why": NASTY}}
+        )
         + "\nbroken\n"
     )
     return home

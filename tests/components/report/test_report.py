@@ -67,7 +67,7 @@ def test_an_empty_workspace_gives_notes(tmp_path: Path) -> None:
     [
         ("cache/evaluate/key/metrics.json", "{not json", ["metrics"]),
         ("cache/evaluate/key/segments.json", '{"rows": 3}', ["segments"]),
-        ("cache/evaluate/key/curves.json", '{"roc": {"candidate": 3}}', ["curves"]),
+        ("cache/evaluate/key/curves.json", '{"candidate": {"roc": 3}}', ["curves"]),
         ("cache/tune/key/trials.parquet", "not parquet", ["sweep"]),
         ("releases/good/record.json", '{"evidence": [{"guardrail": "errors"}]}', ["canary", "traffic", "parity"]),
     ],
