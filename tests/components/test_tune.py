@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from ray.tune.search import Searcher
 from components.tune.order import HalvingInOrder, SearchInOrder
 from components.tune.progress import Progress
 from components.tune.space import distributions
-from components.tune.step import tune
+from components.tune.step import _key, tune
 from seaway.artifacts import read_json
 from seaway.config import Parameter
 from seaway.errors import SeawayError
@@ -127,10 +128,6 @@ def test_importing_the_step_starts_nothing():
 
 
 def test_two_processes_do_not_share_a_sweep(toy, toy_dataset, tmp_path):
-    import fcntl
-
-    from components.tune.step import _key
-
     config, spec = toy()
     folder = config.home / "sweeps" / _key(config, spec, toy_dataset, 2)
     folder.mkdir(parents=True)
@@ -141,8 +138,6 @@ def test_two_processes_do_not_share_a_sweep(toy, toy_dataset, tmp_path):
 
 
 def test_the_key_follows_data_space_and_seed_but_not_the_number_of_trials(toy, toy_dataset, tmp_path):
-    from components.tune.step import _key
-
     def key(dataset=toy_dataset, **sweep):
         config, spec = toy()
         changed = config.workload.model_copy(update={"sweep": config.workload.sweep.model_copy(update=sweep)})
