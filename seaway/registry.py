@@ -120,6 +120,10 @@ class Registry:
         """Give ``version`` the alias candidate."""
         self._client.set_registered_model_alias(self._name, CANDIDATE, str(version))
 
+    def describe(self, version: str | int, text: str) -> None:
+        """Show ``text`` (Markdown) on the version's page."""
+        self._client.update_model_version(self._name, str(version), description=text)
+
     def promote(self, version: str | int) -> Version:
         """Make ``version`` the champion; it is no candidate any more. Repeating it changes nothing."""
         record = self.get(version)

@@ -57,7 +57,10 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
         "lineage": lineage,
     }
     write_json(out / "version.json", version)
-    _write_card(record, model, evaluation, metrics, verdict, lineage, out / "model_card.md")
+    card = _card(record, model, evaluation, metrics, verdict, lineage)
+    with atomic_write(out / "model_card.md") as temporary:
+        temporary.write_text(card)
+    registry.describe(record.version, card)
     return {"name": record.name, "version": record.version, "verdict": verdict["verdict"], "bundle": record.bundle}
 
 
@@ -80,17 +83,16 @@ def _extras(evaluation: Path, out: Path) -> list[Path]:
     return found
 
 
-def _write_card(
+def _card(
     record: Version,
     model: Path,
     evaluation: Path,
     metrics: dict[str, Any],
     verdict: dict[str, Any],
     lineage: dict[str, Any],
-    file: Path,
-) -> None:
+) -> str:
     segments = evaluation / "segments.json"
-    text = model_card(
+    return model_card(
         record.name,
         record.version,
         model=read_json(model / "model.json"),
@@ -99,8 +101,6 @@ def _write_card(
         segments=read_json(segments) if segments.exists() else [],
         lineage=lineage,
     )
-    with atomic_write(file) as temporary:
-        temporary.write_text(text)
 
 
 def _values(metrics: dict[str, Any] | None) -> dict[str, float]:
