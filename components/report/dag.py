@@ -96,6 +96,8 @@ def _node(step: Mapping[str, Any], x: float, y: float, longest: float) -> Markup
 
 def clock(seconds: float) -> str:
     """A duration for people: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if 0 < seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

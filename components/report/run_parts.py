@@ -95,7 +95,7 @@ def data(records: Records) -> dict[str, Any]:
     if not sources:
         raise NotRun("The data were not validated in this run.")
     splits = []
-    for name, part in _splits(records).items():
+    for name, part in sorted(_splits(records).items(), key=lambda item: str(item[1].get("start"))):
         splits.append({"name": name, **part, "share": part["positives"] / part["rows"] if part.get("rows") else None})
     return {"sources": sources, "splits": splits, "examples": _quarantined(records)}
 
