@@ -107,4 +107,4 @@ def attributions(records: Records) -> dict[str, Any]:
     texts = record.get("reasons") or {}
     bars = [{"name": n, "words": texts.get(n, ""), "value": v, "width": 100 * abs(v) / most} for n, v in top]
     rows = [{**row, "reasons": [r["text"] for r in row["reasons"]]} for row in record.get("sample") or []]
-    return {"bars": bars, "rows": rows[:8]}
+    return {"bars": bars, "rows": rows[::2][:6]}
