@@ -146,7 +146,7 @@ def _call(
         "root": lambda: config.root,
         "scale": lambda: config.scale,
         "spec": lambda: resolve(config.workload.features, config.root),
-        "champion": lambda: _champion(config, input_hashes),
+        "champion": lambda: _champion(config, paths, input_hashes),
         "lineage": lambda: _lineage(config, input_hashes, run),
     }
     arguments = {}
@@ -160,11 +160,13 @@ def _call(
     return function(**arguments)
 
 
-def _champion(config: Config, input_hashes: dict[str, str]) -> Path | None:
+def _champion(config: Config, paths: dict[str, Path], input_hashes: dict[str, str]) -> Path | None:
+    """The bundle to beat: before there is a champion, the baseline, which register makes the first one."""
     from seaway.registry import Registry
 
     record = Registry.of(config).rival(input_hashes["model"])
-    return Path(record.bundle) if record else None
+    baseline = paths["model"] / "baseline"
+    return Path(record.bundle) if record else baseline if baseline.is_dir() else None
 
 
 def _lineage(config: Config, input_hashes: dict[str, str], run: str) -> dict[str, Any]:

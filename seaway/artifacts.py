@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,9 +38,8 @@ def canonical_json(record: Any) -> str:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path``; on success it is fsynced and renamed over ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+    temporary.touch(exist_ok=False)  # with the user's own umask, which mkstemp would not heed
     try:
         yield temporary
         with temporary.open("rb") as stream:

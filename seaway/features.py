@@ -178,9 +178,7 @@ def event_times(times: np.ndarray) -> np.ndarray:
     return seconds * MICRO + (positions - first)
 
 
-def _window_columns(
-    window: Window, n: list[np.ndarray], total: list[np.ndarray]
-) -> dict[str, np.ndarray]:
+def _window_columns(window: Window, n: list[np.ndarray], total: list[np.ndarray]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for i, (count, quanta) in enumerate(zip(n, total, strict=True)):
         mean = np.where(count > 0, quanta * window.quantum / np.maximum(count, 1), 0.0)
@@ -189,9 +187,7 @@ def _window_columns(
     return columns
 
 
-def window_table(
-    window: Window, keys: np.ndarray, times: np.ndarray, values: np.ndarray
-) -> dict[str, np.ndarray]:
+def window_table(window: Window, keys: np.ndarray, times: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     """The window's features for every event of a table, as of that event.
 
     ``keys`` int64 (n,), ``times`` int64 microseconds (n,) in order of arrival, ``values`` float (n,).

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from components.tune.guard import MARKER
+from seaway.errors import SeawayError
 
+ATTEMPTS = 3
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -63,7 +65,8 @@ def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
     )
     try:
         os.environ[MARKER] = marker
-        ray.init(
+        _start(
+            ray,
             address="local",
             num_cpus=cpus,
             num_gpus=gpus,
@@ -95,3 +98,18 @@ def _sweep_out(folder: Path, own: bool = False) -> None:
         alive = Path(f"/proc/{number}").exists()
         if not alive or (own and int(number) == os.getpid()):
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _start(ray: Any, **settings: Any) -> None:
+    """``ray.init``, tried again where it gives up: it waits 30 s, which a busy machine can exceed."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out" not in str(error):
+                raise SeawayError(
+                    f"Ray did not start ({str(error).splitlines()[0]}); its logs: {settings['_temp_dir']}. "
+                    "Is the machine out of memory, or busy with something else?"
+                ) from error

@@ -61,7 +61,11 @@ def _say(text: str) -> None:
 
 
 def _verdict(record: dict[str, Any]) -> None:
-    _say(f"=> version {record['candidate']['version']} {record['verdict']}: {record['reason']}")
+    traffic = record["traffic"]
+    _say(
+        f"=> version {record['candidate']['version']} {record['verdict']} after {traffic['sent']:,} requests, "
+        f"{traffic['failed']} of them failed"
+    )
     parity = record.get("parity")
     if parity:
         _say(

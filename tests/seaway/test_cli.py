@@ -27,7 +27,9 @@ def test_help_names_every_verb():
 
 def test_a_problem_is_one_message_without_a_stack_trace(tmp_path):
     command = [str(Path(sys.executable).parent / "seaway"), "features", "--data", str(tmp_path / "none.parquet")]
-    ended = subprocess.run([*command, "--out", str(tmp_path / "o.parquet")], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [*command, "--out", str(tmp_path / "o.parquet")], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 2
     assert "none.parquet" in ended.stderr
     assert "Traceback" not in ended.stderr
