@@ -79,12 +79,13 @@ def _edge(start: tuple[float, float], end: tuple[float, float], arc: bool, span:
 
 def _node(step: Mapping[str, Any], x: float, y: float, longest: float) -> Markup:
     status = str(step.get("status", "not run"))
-    seconds = float(step.get("seconds") or 0)
+    seconds = float(step.get("work_seconds" if status == "skipped" else "seconds") or 0)
     glyph = GLYPH.get(status, "●")
+    timed = status == "done" or (status == "skipped" and seconds > 0)
     parts = [
         tag("rect", class_="node", x=x, y=y, width=NODE, height=TALL, rx=8),
         tag("text", str(step["name"]), class_="name", x=x + 11, y=y + 23),
-        tag("text", f"{glyph} {status if status != 'done' else clock(seconds)}", class_="state", x=x + 11, y=y + 42),
+        tag("text", f"{glyph} {clock(seconds) if timed else status}", class_="state", x=x + 11, y=y + 42),
     ]
     if status == "done":
         length = max(2.0, (NODE - 22) * min(1.0, seconds / longest))

@@ -13,8 +13,9 @@ import pytest
 from seaway.config import project_root
 
 SEAWAY = str(Path(sys.executable).parent / "seaway")
-# at this size one row in twenty is positive: a rate that a margin of 2 points would take very long to prove
-SMALL = ["--set", "workload.sweep.trials=3", "--set", "workload.sweep.max_epochs=6",
+# so few rows prove neither a small margin of the decisions nor a small difference from the baseline
+SMALL = ["--set", "workload.gates.max_regression=0.3", "--set", "workload.gates.max_segment_regression=0.5",
+         "--set", "workload.sweep.max_epochs=6", "--set", "workload.sweep.trials=3",
          "--set", "release.guardrails.decisions_up.margin=0.06",
          "--set", "release.guardrails.decisions_down.margin=0.06"]  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_another_workload_takes_the_same_train(tmp_path):
     file = project_root() / "tests" / "workloads" / "machine_failure" / "workload.yaml"
     text = seaway(
         "demo", "--workload", str(file), "--scale", "tiny", "--set", "workload.sweep.trials=2",
-        *SMALL[4:], home=tmp_path / "home",
+        *SMALL[:4], *SMALL[8:], home=tmp_path / "home",
     )  # fmt: skip
     assert "promoted" in text
     assert "rolled back" in text
