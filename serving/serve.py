@@ -17,6 +17,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import MICRO
 from seaway.hooks import resolve
+from seaway.online import project_name
 from serving import manifests
 from serving.substrate.base import NotFound
 from serving.substrate.local import LocalSubstrate
@@ -42,7 +43,12 @@ def serve_champion(
     on_event(f"filling the online store ({store['type']}) with all that the data holds")
     _fill(config, Path(run["outputs"]["features"]), store)
     predictor = manifests.Predictor(
-        name=f"v{champion.version}", traffic=100, bundle=champion.bundle, online_store=store, version=champion.version
+        name=f"v{champion.version}",
+        traffic=100,
+        bundle=champion.bundle,
+        online_store=store,
+        project=project_name(config.workload.name),
+        version=champion.version,
     )
     obj = manifests.seldon_deployment(config.workload.name, config.serving.namespace, [predictor])
     with LocalSubstrate(_home(config), timeout_ms=config.serving.timeout_ms, port=port) as substrate:

@@ -5,6 +5,7 @@ Source of the protocol and of the published figures: Fraud Detection Handbook, c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,6 +17,7 @@ import numpy as np
 from seaway import metrics
 from seaway.errors import SeawayError
 from seaway.features import DAY, request_values, vector, window_table
+from seaway.processes import die_with_parent
 from workload import recipe
 from workload.folds import TEST_STARTS, VALIDATION_STARTS, Fold, split
 from workload.own_features import own_features
@@ -80,7 +82,8 @@ def published(
         "assessed": [len(fold.assess) for fold in split(**about, starts=TEST_STARTS)],
         "card_precision_ceiling": float(np.mean([c["card_precision_at_100"] for c in ceiling])),
     }
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+    # a pool's workers hold their own queue open: without this they would outlive a killed parent
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), die_with_parent, (os.getpid(),)) as pool:
         for name in rows:
             result[name] = _row(name, ROWS[name], about, inputs, pool, say, seed)
     return result

@@ -57,7 +57,8 @@ def test_a_killed_sweep_is_continued_as_if_it_had_not_been(toy, toy_dataset, tmp
         stderr=subprocess.PIPE,
     )
     try:
-        until(lambda: len(list(home.glob("sweeps/*/*.safetensors"))) >= 3 or driver.poll() is not None, 120)
+        epochs = config.workload.sweep.max_epochs
+        until(lambda: finished_trials(home, epochs) or driver.poll() is not None, 120)
         assert driver.poll() is None, driver.stderr.read().decode()
         family = psutil.Process(driver.pid).children(recursive=True)
     finally:
@@ -67,7 +68,7 @@ def test_a_killed_sweep_is_continued_as_if_it_had_not_been(toy, toy_dataset, tmp
     until(lambda: not any(alive(process) for process in family), 20)
     assert [process for process in family if alive(process)] == []
     assert not (out / "best.json").exists()
-    ended = finished_trials(home, config.workload.sweep.max_epochs)
+    ended = finished_trials(home, epochs)
     assert ended, "the kill came before any trial had ended"
     written = {file: file.stat().st_mtime_ns for file in ended}
 
@@ -101,7 +102,7 @@ def finished_trials(home, epochs):
     from safetensors import safe_open
 
     found = []
-    for file in home.glob("sweeps/*/*.safetensors"):
+    for file in home.glob("sweeps/*/[0-9]*.safetensors"):  # not those that the kill cut short
         with safe_open(file, "np") as content:
             if len(json.loads(content.metadata()["seaway"])["history"]) == epochs:
                 found.append(file)
