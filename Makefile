@@ -4,7 +4,7 @@ SHELL := /bin/sh
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
-OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD))
+OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint bench clean

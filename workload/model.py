@@ -4,17 +4,19 @@ Amounts, counts and shares are skewed, and what matters about them are threshold
 "any at all"). So each feature enters standardised, as a logarithm, and as steps: ramps from 0 to 1 between
 neighbouring points of a fixed grid (piecewise-linear encoding, Gorishniy et al. 2022, arXiv:2203.05556).
 The networks ("members") see the same rows, start from different weights and share no others; the logit is
-the mean of theirs.
+the mean of theirs. Some may be given less: the standardised features alone, or with the logarithms. Those
+are smoother and err elsewhere, which is what a mean is good for.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from seaway.errors import SeawayError
 
 # grid points on the logarithmic axis and on the standardised one
 LOG_UNIT, LOG_STEPS, LINEAR_STEPS, STEP = 0.05, (0.0, 6.0), (-2.0, 3.0), 0.5
@@ -23,14 +25,18 @@ LOG_UNIT, LOG_STEPS, LINEAR_STEPS, STEP = 0.05, (0.0, 6.0), (-2.0, 3.0), 0.5
 def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
     """A network from raw float32 rows (n, f) to logits (n,); ``.members(rows)`` gives (members, n).
 
-    ``params``: hidden (units), layers, dropout, members; other keys are ignored, missing ones get
-    defaults. ``mean``, ``std``: float (f,), learnt on training rows; they are buffers of the exported graph.
+    ``params``: hidden (units), layers, dropout, members, and of these ``plain`` without logarithms and
+    steps and ``logs`` without steps (default none); other keys are ignored, missing ones get defaults.
+    ``mean``, ``std``: float (f,), learnt on training rows; they are buffers of the exported graph.
     """
     import torch
     from torch import nn
 
     width, depth = int(params.get("hidden", 64)), max(1, int(params.get("layers", 2)))
     dropout, count = float(params.get("dropout", 0.2)), int(params.get("members", 4))
+    plain, logged = int(params.get("plain", 0)), int(params.get("logs", 0))
+    if min(plain, logged, count - plain - logged) < 0:
+        raise SeawayError(f"{count} members cannot have {plain} plain and {logged} logs among them")
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -40,13 +46,17 @@ def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
             self.register_buffer("std", torch.as_tensor(scale, dtype=torch.float32))
             self.register_buffer("log_grid", torch.arange(*LOG_STEPS, STEP))
             self.register_buffer("linear_grid", torch.arange(*LINEAR_STEPS, STEP))
-            size = len(scale) * (2 + len(self.log_grid) + len(self.linear_grid))
-            sizes = [size] + [width] * depth
-            self.weights = nn.ParameterList(
-                nn.Parameter(torch.randn(count, a, b) * math.sqrt(2 / a)) for a, b in itertools.pairwise(sizes)
-            )
-            self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, b)) for b in sizes[1:])
-            self.last = nn.Parameter(torch.randn(count, sizes[-1], 1) * math.sqrt(1 / sizes[-1]))
+            features, steps = len(scale), len(self.log_grid) + len(self.linear_grid)
+            groups = ((plain, features), (logged, 2 * features), (count - plain - logged, (2 + steps) * features))
+            self.groups = [(n, size) for n, size in groups if n]
+
+            def weight(n: int, a: int, b: int, gain: float = 2.0) -> nn.Parameter:
+                return nn.Parameter(torch.randn(n, a, b) * math.sqrt(gain / a))
+
+            self.first = nn.ParameterList(weight(n, size, width) for n, size in self.groups)
+            self.weights = nn.ParameterList(weight(count, width, width) for _ in range(depth - 1))
+            self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, width)) for _ in range(depth))
+            self.last = weight(count, width, 1, gain=1.0)
             self.offset = nn.Parameter(torch.zeros(count, 1, 1))
             self.drop = nn.Dropout(dropout)
 
@@ -60,11 +70,14 @@ def build(params: Mapping[str, Any], mean: np.ndarray, std: np.ndarray) -> Any:
             return torch.cat([linear, logs - 2.0, *ramps], dim=1)
 
         def members(self, rows: torch.Tensor) -> torch.Tensor:
-            # all members' first layers in one product, which is most of the work
-            first = self.weights[0].transpose(0, 1).flatten(1)
-            hidden = torch.matmul(self.encode(rows), first).unflatten(1, (count, -1)).transpose(0, 1)
-            hidden = self.drop(torch.relu(hidden + self.biases[0]))
-            for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            encoded = self.encode(rows)
+            parts = []
+            for (n, size), first in zip(self.groups, self.first, strict=True):
+                # a group's first layers in one product, which is most of the work
+                product = torch.matmul(encoded[:, :size], first.transpose(0, 1).flatten(1))
+                parts.append(product.unflatten(1, (n, -1)).transpose(0, 1))
+            hidden = self.drop(torch.relu(torch.cat(parts) + self.biases[0]))
+            for weight, bias in zip(self.weights, self.biases[1:], strict=True):
                 hidden = self.drop(torch.relu(torch.matmul(hidden, weight) + bias))
             return (torch.matmul(hidden, self.last) + self.offset).squeeze(2)
 

@@ -28,6 +28,7 @@ METRICS = ("auc_roc", "average_precision", "card_precision_at_100")
 WORKERS = 2
 
 _BASE = {"learning_rate": 2e-3, "hidden": 64, "layers": 2, "batch_size": 256, "members": 4, "negatives": 0.2}
+_WIDE = {"hidden": 128, "epochs": 50, "dropout": 0.3}
 # each row: kind of model, days of history to learn from, whether own features are added, the grid
 ROWS: dict[str, dict[str, Any]] = {
     "published-features": {
@@ -38,6 +39,10 @@ ROWS: dict[str, dict[str, Any]] = {
             {**_BASE, "epochs": 40, "dropout": 0.15},
             # nearly balanced classes: worse average precision, better ranking of the rest
             {**_BASE, "epochs": 120, "dropout": 0.3, "negatives": 0.03, "members": 8},
+            # members that are given less, beside the full ones
+            {**_BASE, **_WIDE, "members": 6, "plain": 2, "logs": 2},
+            {**_BASE, **_WIDE, "members": 4, "logs": 2},
+            {**_BASE, **_WIDE, "members": 2, "logs": 2},
         ],
     },
     "own-features": {

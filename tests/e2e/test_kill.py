@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,17 +14,16 @@ import pytest
 
 from seaway.config import project_root
 
-SEAWAY = [str(Path(sys.executable).parent / "seaway")]
-
 
 def start(home: Path) -> subprocess.Popen:
     log = (home.parent / "demo.log").open("ab")
-    command = [*SEAWAY, "demo", "--scale", "tiny", "--home", str(home)]
-    return subprocess.Popen(command, cwd=project_root(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    command = ["make", "demo", "SCALE=small", f"ARGS=--home {home}"]
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.Popen(command, cwd=project_root(), env=outer, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
 def kill_after(home: Path, seconds: float) -> None:
-    """Start a demo, SIGKILL its first process after ``seconds``, and wait until its descendants are gone."""
+    """Start a demo, SIGKILL make after ``seconds``, and wait until its descendants are gone."""
     demo = start(home)
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + seconds
@@ -52,5 +50,5 @@ def test_ten_random_kills(tmp_path):
     rng = random.Random(int(os.environ.get("SEAWAY_SEED", "20261122")))
     home = tmp_path / "home"
     for _ in range(10):
-        kill_after(home, rng.uniform(1, 90))
+        kill_after(home, rng.uniform(1, 120))
     finish(home)
