@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from seaway.errors import SeawayError
 from workload import recipe
 from workload.model import build
 
@@ -17,7 +18,15 @@ def _data(rows: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     return data.astype(np.float32), ((data[:, 0] > 120) | (data[:, 1] > 0)).astype(np.int64)
 
 
-@pytest.mark.parametrize("params", [{}, {"hidden": 16, "layers": 3, "dropout": 0.5, "batch_size": 7}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"hidden": 16, "layers": 3, "dropout": 0.5, "batch_size": 7},
+        {"members": 5, "plain": 2, "logs": 1, "layers": 1},
+        {"members": 2, "plain": 2},
+    ],
+)
 def test_logits_of_raw_rows(params):
     data, _ = _data(100)
     model = build(params, data.mean(axis=0), data.std(axis=0)).eval()
@@ -25,6 +34,14 @@ def test_logits_of_raw_rows(params):
     assert logits.shape == (100,) and logits.dtype == torch.float32
     assert torch.allclose(logits, model.members(torch.as_tensor(data)).mean(dim=0))
     assert {"mean", "std"} <= set(dict(model.named_buffers()))
+
+
+def test_members_that_are_given_less():
+    model = build({"members": 6, "plain": 2, "logs": 1, "hidden": 8}, np.zeros(3), np.ones(3))
+    sizes = [tuple(first.shape) for first in model.first]
+    assert sizes[:2] == [(2, 3, 8), (1, 6, 8)] and sizes[2][0] == 3 and sizes[2][1] > 30
+    with pytest.raises(SeawayError, match="3 members cannot have 2 plain and 2 logs"):
+        build({"members": 3, "plain": 2, "logs": 2}, np.zeros(3), np.ones(3))
 
 
 def test_constant_and_extreme_inputs_stay_finite():
@@ -54,3 +71,10 @@ def test_recipe_learns_and_repeats():
     assert first[held == 1].min() > np.quantile(first[held == 0], 0.9)
     # fewer negatives were shown; the mean probability is still near the share of positives
     assert first.mean() == pytest.approx(held.mean(), rel=0.3)
+
+
+def test_logistic_regression_ranks():
+    data, labels = _data()
+    found = recipe.scores("logistic", {"C": 1.0}, data[:3000], labels[:3000], data[3000:], seed=0)
+    held = labels[3000:]
+    assert found.shape == (1000,) and found[held == 1].mean() > 5 * found[held == 0].mean()

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -65,15 +71,13 @@ def test_short_data_and_missing_columns_are_refused(events):
 
 
 def test_whole_protocol_on_a_small_draw(events, tmp_path, monkeypatch):
-    tiny = {"learning_rate": 1e-2, "hidden": 8, "layers": 1, "batch_size": 256, "members": 2, "epochs": 5}
+    tiny = {"learning_rate": 1e-2, "hidden": 8, "layers": 1, "batch_size": 256, "members": 2, "epochs": 3}
     tiny["negatives"] = 0.1
     row = {**protocol.ROWS["own-features"], "grid": [tiny, {**tiny, "dropout": 0.5}]}
     monkeypatch.setitem(protocol.ROWS, "own-features", row)
-    plain = {**protocol.ROWS["logistic-regression"], "grid": [{"C": 1.0}]}
-    monkeypatch.setitem(protocol.ROWS, "logistic-regression", plain)
     path, lines = tmp_path / "events.parquet", []
     events.write_parquet(path)
-    names = ["own-features", "logistic-regression"]
+    names = ["own-features"]
     result = protocol.published(path, progress=lines.append, rows=names)
     json.dumps(result, allow_nan=False)
     assert 0 < result["card_precision_ceiling"] <= 1
@@ -88,3 +92,45 @@ def test_whole_protocol_on_a_small_draw(events, tmp_path, monkeypatch):
     text = protocol.render(result)
     assert f"{result['card_precision_ceiling']:.3f}" in text and "XGBoost" in text
     assert f"{result['own-features']['auc_roc']:.3f}±" in text
+
+
+SLOW = """
+import sys
+from workload import protocol
+if __name__ == "__main__":
+    row = protocol.ROWS["published-features"]
+    row["grid"] = [{**row["grid"][0], "epochs": 100_000}]
+    protocol.published(sys.argv[1], progress=lambda text: print(text, flush=True), rows=["published-features"])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the Linux kernel")
+def test_workers_die_with_a_killed_parent(events, tmp_path):
+    path, script = tmp_path / "events.parquet", tmp_path / "slow.py"
+    events.write_parquet(path)
+    script.write_text(SLOW)
+    environment = {**os.environ, "PYTHONPATH": str(Path(protocol.__file__).parents[1])}
+    command = [sys.executable, str(script), str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert any("validation folds" in line for line in iter(parent.stdout.readline, ""))
+            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+            until = time.monotonic() + 60
+            while len(workers := children.read_text().split()) < 3 and time.monotonic() < until:  # and their tracker
+                time.sleep(0.05)
+        finally:
+            parent.send_signal(signal.SIGKILL)
+    assert len(workers) == 3
+    until = time.monotonic() + 60
+    while (left := [w for w in workers if _alive(w)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert not left
+
+
+def _alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
