@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -66,8 +67,10 @@ def _word(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-class EventStream:
+class EventStream(io.TextIOBase):
     """A text stream that keeps everything in a log file and hands marked lines on as events."""
+
+    encoding = "utf-8"
 
     def __init__(self, log: TextIO, on_event: OnEvent) -> None:
         self._log, self._on_event, self._rest = log, on_event, ""
@@ -83,6 +86,3 @@ class EventStream:
 
     def flush(self) -> None:
         self._log.flush()
-
-    def isatty(self) -> bool:
-        return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
 from seaway.cli import data, demo, doctor, release, train
@@ -16,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
         prog="seaway",
         description="One release train, on a laptop and on a cluster: data, features, sweep, model, verdict, canary.",
         epilog="Start with `seaway demo --scale small`. `seaway VERB --help` tells more. "
-        "Exit codes: 0 done, 1 a gate said no, 2 a problem that the message explains, 130 stopped by you.",
+        "Exit codes: 0 done, 1 a gate said no, 2 a problem that the message explains, 3 a defect, 130 stopped by you.",
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for module in (demo, train, release, data, doctor):
@@ -38,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="seaway-", suffix=".txt", delete=False) as report:
+            traceback.print_exc(file=report)
+        print(
+            f"seaway {args.verb}: unexpected {type(error).__name__}: {error}\n"
+            f"This is a defect of Seaway; please report it with {report.name}",
+            file=sys.stderr,
+        )
+        return 3
 
 
 def _stop(*_: object) -> None:

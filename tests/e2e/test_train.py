@@ -35,6 +35,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(home) -> str:
+    assert "best: trial" in seaway("tune", "--scale", "tiny", *SMALL, home=home)
     return seaway("demo", "--scale", "tiny", *SMALL, home=home)
 
 

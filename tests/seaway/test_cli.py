@@ -44,3 +44,15 @@ def test_an_unknown_protocol_names_the_known(capsys):
 def test_doctor_finds_what_the_lock_installs(capsys):
     assert main(["doctor"]) == 0
     assert "kfp" in capsys.readouterr().out
+
+
+def test_a_defect_is_reported_without_a_stack_trace(monkeypatch, capsys):
+    def broken():
+        raise ZeroDivisionError("halves of nothing")
+
+    monkeypatch.setattr("seaway.cli.doctor.survey", broken)
+    assert main(["doctor"]) == 3
+    said = capsys.readouterr().err
+    assert "unexpected ZeroDivisionError: halves of nothing" in said
+    assert "Traceback" not in said
+    assert "Traceback" in Path(said.split()[-1]).read_text()
