@@ -46,7 +46,9 @@ def test_doctor_finds_what_the_lock_installs(capsys):
     assert "kfp" in capsys.readouterr().out
 
 
-def test_a_defect_is_reported_without_a_stack_trace(monkeypatch, capsys):
+def test_a_defect_is_reported_without_a_stack_trace(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def broken():
         raise ZeroDivisionError("halves of nothing")
 
