@@ -11,9 +11,11 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from seaway.errors import SeawayError
 
@@ -21,22 +23,34 @@ OWNER_VARIABLE = "SEAWAY_OWNER"  # path of the owner's lock file, inherited by e
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Hold the lock on ``path`` while the block runs; SeawayError when another process holds it."""
+def hold(path: Path, busy: str = "", patience: float = 5.0) -> Iterator[None]:
+    """Hold the lock on ``path`` while the block runs; SeawayError when another process keeps holding it.
+
+    ``patience``: seconds to wait for one that was just killed and is about to end. ``busy``: what to say
+    instead of the general words.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
     with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise SeawayError(
-                f"another run is using {path.parent} (process {stream.read().strip() or 'unknown'}); "
-                "wait for it, stop it, or use another home"
-            ) from None
+        while not _locked(stream):
+            if time.monotonic() > deadline:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                general = f"another run is using {path.parent}; wait for it, stop it, or use another home"
+                raise SeawayError(f"{busy or general} (process {holder})")
+            time.sleep(0.05)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
+
+
+def _locked(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def end_with_owner() -> None:

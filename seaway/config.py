@@ -168,8 +168,6 @@ class Serving(Section):
     namespace: str = "default"
     image: str = "seaway-serve:dev"
     timeout_ms: int = 2000
-    retries: int = 1
-    workers: int = 1
     replicas: int = 1
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from seaway import alive
 from seaway.errors import SeawayError
 
 
@@ -40,11 +40,6 @@ def interrupts() -> Iterator[Stop]:
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """One release at a time in a home; the lock goes with the process that holds it."""
-    folder = home / "releases"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SeawayError(f"a release is under way in {home}; `seaway release status` shows it") from None
+    busy = f"a release is under way in {home}; `seaway release status` shows it"
+    with alive.hold(home / "releases" / ".lock", busy):
         yield

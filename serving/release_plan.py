@@ -73,11 +73,11 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
                 f"release {name!r}: the bundle {version['bundle']} of version {version['version']} is gone"
             )
     faults = dict(request.get("faults") or {})
-    store = _store(config, name)
+    store = online_store(config, name)
     rules = Rules.of(config.release)
     share = rules.ramp[0] if champion else 100
-    listed = [_predictor(config, champion, 100 - share, store, {})] if champion else []
-    listed.append(_predictor(config, candidate, share, store, faults))
+    listed = [predictor(config, champion, 100 - share, store, {})] if champion else []
+    listed.append(predictor(config, candidate, share, store, faults))
     obj = manifests.seldon_deployment(
         config.workload.name, config.serving.namespace, listed, image=config.serving.image
     )
@@ -112,15 +112,17 @@ def harmed(config: Config, request: Mapping[str, Any], faults: Mapping[str, Any]
     }
 
 
-def _store(config: Config, release: str) -> dict[str, Any]:
+def online_store(config: Config, release: str) -> dict[str, Any]:
+    """The release's online store, as the server and the stream take it."""
     if config.online_store.type == "redis":
         return {"type": "redis", "connection": config.online_store.connection}
     return {"type": "sqlite", "path": str(config.home / "online" / f"{release}.db")}
 
 
-def _predictor(
+def predictor(
     config: Config, version: Mapping[str, Any], traffic: int, store: Mapping[str, Any], faults: Mapping[str, Any]
 ) -> manifests.Predictor:
+    """One registered version as a predictor; ``faults`` harm it on purpose."""
     return manifests.Predictor(
         name=predictor_name(version),
         traffic=traffic,

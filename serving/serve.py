@@ -17,8 +17,8 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import MICRO
 from seaway.hooks import resolve
-from seaway.online import project_name
 from serving import manifests
+from serving.release_plan import online_store, predictor
 from serving.substrate.base import NotFound
 from serving.substrate.local import LocalSubstrate
 
@@ -39,18 +39,13 @@ def serve_champion(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    store = _store(config)
+    store = online_store(config, "serve")
     on_event(f"filling the online store ({store['type']}) with all that the data holds")
     _fill(config, Path(run["outputs"]["features"]), store)
-    predictor = manifests.Predictor(
-        name=f"v{champion.version}",
-        traffic=100,
-        bundle=champion.bundle,
-        online_store=store,
-        project=project_name(config.workload.name),
-        version=champion.version,
+    served = predictor(config, champion.as_record(), 100, store, {})
+    obj = manifests.seldon_deployment(
+        config.workload.name, config.serving.namespace, [served], image=config.serving.image
     )
-    obj = manifests.seldon_deployment(config.workload.name, config.serving.namespace, [predictor])
     with LocalSubstrate(_home(config), timeout_ms=config.serving.timeout_ms, port=port) as substrate:
         try:
             found = substrate.read(config.workload.name)["metadata"]
@@ -122,12 +117,6 @@ def _number(text: str) -> int | float | str:
 
 def _home(config: Config) -> Path:
     return config.home / "serve"
-
-
-def _store(config: Config) -> dict[str, Any]:
-    if config.online_store.type == "redis":
-        return {"type": "redis", "connection": config.online_store.connection}
-    return {"type": "sqlite", "path": str(config.home / "online" / "serve.db")}
 
 
 def _fill(config: Config, features: Path, store: dict[str, Any]) -> None:

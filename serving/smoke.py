@@ -50,6 +50,7 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     import numpy as np
     import polars as pl
 
+    from components.train.export import onnx_scores, session
     from seaway.parity import compare
 
     spec = resolve(config.workload.features, config.root)
@@ -63,7 +64,7 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     for version in (plan.candidate, plan.champion):
         mine = versions == str(version["version"]) if version else np.zeros(0, dtype=bool)
         if mine.any():
-            scores[mine] = _scores(Path(version["bundle"]) / "model.onnx", table[mine])
+            scores[mine] = onnx_scores(session(Path(version["bundle"]) / "model.onnx"), table[mine])
     served = np.array(answers["features"].to_list(), dtype=np.float32)
     return compare(
         spec.names,
@@ -73,12 +74,3 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
         scores,
         answers["id"].to_list(),
     )
-
-
-def _scores(model: Path, features: Any) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return session.run(["probability"], {"features": features})[0].reshape(-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from seaway import alive
 from seaway.artifacts import atomic_write, content_hash, record_hash, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
@@ -116,12 +116,8 @@ def _key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> str:
 @contextmanager
 def _alone(folder: Path, fresh: bool) -> Iterator[None]:
     """Hold the sweep's lock, which the kernel frees when this process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SeawayError(f"another process is running this sweep ({folder}); wait for it or stop it") from None
+    busy = f"another process is running this sweep ({folder}); wait for it or stop it"
+    with alive.hold(folder / ".lock", busy):
         if fresh:
             for file in folder.glob("*.safetensors"):
                 file.unlink()
