@@ -18,8 +18,8 @@ import time
 
 import numpy as np
 
-from seaway import evidence
-from seaway.evidence import Rail
+from seaway.evidence import rates
+from seaway.evidence.rates import Rail
 
 STABLE, MARGIN, ALPHA = 0.005, 0.005, 0.05
 TRUTHS = {"equal": 0.005, "at the margin": 0.010, "3x": 0.015, "6x": 0.030}
@@ -42,9 +42,9 @@ def ours(rng: np.random.Generator, runs: int, rate: float, p_c: float) -> tuple[
     verdict, when = np.zeros(runs, dtype=int), np.full(runs, CAP)
     for minute in range(1, CAP + 1):
         block = drawn(rng, rate, np.array(RAMP)[step], p_c)
-        logs += evidence.increments(rail, past, block)
+        logs += rates.increments(rail, past, block)
         past = [a + b for a, b in zip(past, block, strict=True)]
-        promote, rollback = evidence.log_mean_exp(logs[:, :5]), evidence.log_mean_exp(logs[:, 5:])
+        promote, rollback = rates.log_mean_exp(logs[:, :5]), rates.log_mean_exp(logs[:, 5:])
         still = verdict == 0
         verdict[still & (promote >= limit) & (step == len(RAMP) - 1)] = 1
         verdict[still & (rollback >= limit)] = -1
@@ -99,10 +99,10 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 
 def one_decision(rounds: int = 500) -> float:
     """Milliseconds of processor time of one update of both e-processes of a guardrail, median."""
-    state, took = evidence.new_state(), []
+    state, took = rates.new_state(), []
     for i in range(rounds):
         start = time.thread_time()
-        state = evidence.update(state, Rail(MARGIN), 540, int(i % 3 == 0), 60, 0)
+        state = rates.update(state, Rail(MARGIN), 540, int(i % 3 == 0), 60, 0)
         took.append(time.thread_time() - start)
     return float(np.median(took)) * 1e3
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from seaway.errors import SeawayError
 
@@ -142,10 +142,36 @@ class Workload(Section):
 
 
 class Guardrail(Section):
-    """Two opposite hypotheses on one rate: worse by at least `margin`, and no worse."""
+    """Two opposite hypotheses on one rate or mean: worse by at least `margin`, and no worse than `tolerance`."""
 
     margin: float = Field(gt=0, lt=1)
+    tolerance: float | None = Field(default=None, ge=0, lt=1)  # None: none for errors, half the margin for the others
     slo_ms: float | None = None  # latency only: requests slower than this count
+    cluster: int | None = Field(default=None, ge=1)  # outcomes that may depend on each other; None: estimated
+
+
+class Labels(Section):
+    """The second stage: losses of both models on the same requests, as their labels become known."""
+
+    loss: Literal["brier", "log"] = "log"
+    clip: float = Field(default=0.01, gt=0, lt=0.5)  # log loss: probabilities nearer to 0 or 1 count as this near
+    positive_weight: float = Field(default=1.0, gt=0)  # of a positive label against a negative one
+    margin: float = Field(gt=0, lt=1)  # of the mean loss difference, losses scaled to 0..1
+    tolerance: float = Field(default=0.0, ge=0, lt=1)
+    holdback: int = Field(default=5, ge=1, le=50)  # percent that the old champion keeps until labels have confirmed
+    wait: str = "14d"  # provisional at the longest; then rolled back
+    feed: str | None = None  # folder of label files; None: home/labels
+    key_file: str | None = None  # the key that signs label entries; None: home/keys/labels.key, made at first use
+
+    @field_validator("wait")
+    @classmethod
+    def _is_duration(cls, value: str) -> str:
+        duration(value)
+        return value
+
+
+RateName = Literal["errors", "latency", "decisions_up", "decisions_down"]
+PairName = Literal["flips", "score_shift"]
 
 
 class Release(Section):
@@ -156,7 +182,19 @@ class Release(Section):
     cap: str = "240s"
     alpha_promote: float = 0.05
     alpha_rollback: float = 0.05
-    guardrails: dict[Literal["errors", "latency", "decisions_up", "decisions_down"], Guardrail]
+    guardrails: dict[RateName | PairName, Guardrail]
+    labels: Labels | None = None
+    mirror: int = Field(default=0, ge=0, le=100)  # percent of requests that a shadow of the candidate scores too
+    crashes: int = Field(default=0, ge=0)  # how many more times than the stable the canary may crash
+    split_tolerance: float = Field(default=0.02, gt=0, lt=1)  # how far the observed split may be from the weights
+
+    @model_validator(mode="after")
+    def _pairs_need_a_mirror(self) -> Release:
+        needing = [name for name in ("flips", "score_shift") if name in self.guardrails]
+        needing += ["labels"] if self.labels else []
+        if needing and not self.mirror:
+            raise ValueError(f"{', '.join(needing)} compare both models on the same requests: set release.mirror")
+        return self
 
 
 class OnlineStore(Section):
@@ -165,10 +203,29 @@ class OnlineStore(Section):
 
 
 class Serving(Section):
+    substrate: Literal["local", "kubernetes"] = "local"
     namespace: str = "default"
     image: str = "seaway-serve:dev"
+    controller_image: str = "seaway-controller:dev"
     timeout_ms: int = 2000
     replicas: int = 1
+    context: str | None = None  # kubernetes: of the kubeconfig; None: the current one, or the pod's own account
+    prometheus: str | None = None  # kubernetes: base URL of the server that has the gateway's and the pods' counters
+    scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
+    log: str | None = None  # folder for prediction logs, as the servers see it; None: home/releases/<name>/answers
+
+    @field_validator("scrape")
+    @classmethod
+    def _is_duration(cls, value: str) -> str:
+        duration(value)
+        return value
+
+
+class Trust(Section):
+    """Keys of model signatures (OpenSSF model-signing with plain elliptic-curve keys, PEM files)."""
+
+    private_key: str | None = None  # signs at registration; None: home/keys/model.pem, made at first use
+    public_key: str | None = None  # is trusted when a model is loaded or promoted; None: home/keys/model.pub
 
 
 class StepResources(Section):
@@ -197,6 +254,7 @@ class Config(Section):
     compute: Compute = Compute()
     pipeline: Pipeline = Pipeline()
     serving: Serving = Serving()
+    trust: Trust = Trust()
     release: Release
     workload: Workload
     workload_file: Path

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from seaway import evidence
+from seaway.evidence import rates
 from serving.rollout.rules import GUARDRAILS, Decision, Observation, Rules
 from serving.rollout.state import HELD, PROMOTED, ROLLED_BACK, RUNNING, State, again
 from serving.rollout.words import e_text, told, weakest
@@ -79,7 +79,7 @@ def _learn(state: State, seen: Observation, rules: Rules) -> tuple[State, list[s
         s, c = (arms[role].gained.get(signal, (0, 0)) for role in ("stable", "canary"))
         if exchanged:
             s, c = c, s
-        known[guardrail] = evidence.update(known.get(guardrail, evidence.new_state()), rail, *s, *c)
+        known[guardrail] = rates.update(known.get(guardrail, rates.new_state()), rail, *s, *c)
     # what a signal does not report this time keeps its cursor
     moved = {
         name: {**state.cursors.get(name, {}), **arms[role].cursor}
@@ -123,7 +123,7 @@ def _health(state: State, seen: Observation) -> Decision | None:
 
 
 def _verdict(state: State, seen: Observation, rules: Rules, problems: list[str]) -> Decision | None:
-    logs = {name: evidence.log_e(state.evidence[name]) for name in rules.rails}
+    logs = {name: rates.log_e(state.evidence[name]) for name in rules.rails}
     harmed = [name for name in rules.rails if logs[name][1] >= rules.rollback_at]
     if harmed:
         text = "; ".join(f"{name} is worse: {told(state, name, logs[name][1], rules.rollback_at)}" for name in harmed)
@@ -151,7 +151,7 @@ def _ramp(state: State, seen: Observation, rules: Rules) -> Decision | None:
         return None
     if not isinstance(seen.ready, Mapping) or seen.ready.get(state.canary) is not True:
         return None
-    worst = max((evidence.log_e(state.evidence[name])[1] for name in rules.rails), default=0.0)
+    worst = max((rates.log_e(state.evidence[name])[1] for name in rules.rails), default=0.0)
     if worst >= rules.rollback_at / 2:
         return None  # half-way to a rollback is no absence of harm
     state = replace(state, step=state.step + 1, step_requests=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from seaway.artifacts import record_hash
 from seaway.config import Release, duration
-from seaway.evidence import Rail
+from seaway.evidence.rates import Rail
 from serving.rollout.state import State
 
 # guardrail -> (signal, arms exchanged, tolerance as a share of the margin). Two sound models differ a

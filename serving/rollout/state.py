@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from seaway import evidence
 from seaway.artifacts import canonical_json, record_hash
 from seaway.errors import SeawayError
+from seaway.evidence import rates
 
 STATE = "seaway.dev/rollout"
 FREEZE = "seaway.dev/freeze"  # any text but "" and "false": weights stay as they are
@@ -48,7 +48,7 @@ class State:
 
 def begin(release: str, stable: str, canary: str, spec: str, now: float, guardrails: Any) -> State:
     """A rollout without any data."""
-    fresh = {name: evidence.new_state() for name in guardrails}
+    fresh = {name: rates.new_state() for name in guardrails}
     return State(release, stable, canary, spec, started=now, now=now, evidence=fresh)
 
 

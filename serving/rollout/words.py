@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from seaway import evidence
+from seaway.evidence import rates
 from serving.rollout.rules import GUARDRAILS, Rules
 from serving.rollout.state import State
 
 
 def weakest(state: State, rules: Rules) -> str:
-    name = min(rules.rails, key=lambda g: evidence.log_e(state.evidence[g])[0], default=None)
+    name = min(rules.rails, key=lambda g: rates.log_e(state.evidence[g])[0], default=None)
     if name is None:
         return "no guardrails are configured"
-    return f"weakest is {name}, {told(state, name, evidence.log_e(state.evidence[name])[0], rules.promote_at)}"
+    return f"weakest is {name}, {told(state, name, rates.log_e(state.evidence[name])[0], rules.promote_at)}"
 
 
 def told(state: State, guardrail: str, value: float, threshold: float) -> str:
@@ -42,7 +42,7 @@ def e_text(log_value: float) -> str:
 
 def rows(state: State) -> list[dict[str, Any]]:
     """The evidence as of now, one record a guardrail."""
-    logs = {name: evidence.log_e(known) for name, known in state.evidence.items()}
+    logs = {name: rates.log_e(known) for name, known in state.evidence.items()}
     return [
         {"t": state.now, "guardrail": name, "log_e_promote": p, "log_e_rollback": r, **counts(state, name)}
         for name, (p, r) in logs.items()

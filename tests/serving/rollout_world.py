@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 
-from seaway.evidence import Rail
+from seaway.evidence.rates import Rail
 from serving import manifests
 from serving.rollout import state as states
 from serving.rollout.rules import Rules

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from seaway.config import load
-from seaway.evidence import Rail
+from seaway.evidence.rates import Rail
 from serving.rollout import state as states
 from serving.rollout.policy import LOST_READY_S, NEVER_READY_S, STEP_REQUESTS, decide
 from serving.rollout.rules import Observation, Rules

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway import evidence
-from seaway.evidence import Rail
+from seaway.evidence import rates
+from seaway.evidence.rates import Rail
 
 RATES = [0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0]
 
@@ -29,7 +29,7 @@ def mean_e(stable, canary, t_s, t_c, limit, sign):
     n_s, n_c = len(stable), len(canary)
     k_s, k_c = np.meshgrid(np.arange(n_s + 1), np.arange(n_c + 1), indexing="ij")
     args = [np.array(float(v)) for v in (t_s, t_c, limit, sign)]
-    values = evidence.block_log_e(np.array(float(n_s)), k_s, np.array(float(n_c)), k_c, *args)
+    values = rates.block_log_e(np.array(float(n_s)), k_s, np.array(float(n_c)), k_c, *args)
     law = np.outer(poisson_binomial(stable), poisson_binomial(canary))
     return float((law * np.exp(values)).sum())
 
@@ -82,7 +82,7 @@ def test_projection_is_the_nearest_point_of_the_null():
         n_s, n_c = rng.integers(1, 200, 2).astype(float)
         t_s, t_c = rng.uniform(1e-5, 0.3, 2)
         limit = rng.uniform(0, 0.1)
-        x, _, slack = evidence._project(n_s, n_c, t_s, t_c, np.array(limit), np.array(True))
+        x, _, slack = rates._project(n_s, n_c, t_s, t_c, np.array(limit), np.array(True))
         grid = np.linspace(1e-9, 1 - limit - 1e-9, 20001)
 
         def cost(v, n_s=n_s, n_c=n_c, t_s=t_s, t_c=t_c, limit=limit):
@@ -108,9 +108,9 @@ def simulate(p_s, p_c, rail, *, runs=2000, blocks=80, rate=30, seed=0, outage=No
         k_s, k_c = (rng.binomial(m, min(1.0, p * factor if outage else p)) for m, p in ((n - n_c, p_s), (n_c, p_c)))
         keep = rng.random(runs) >= lose
         counts = [np.where(keep, v, 0) for v in (n - n_c, k_s, n_c, k_c)]
-        logs += evidence.increments(rail, past, counts)
+        logs += rates.increments(rail, past, counts)
         past = [a + b for a, b in zip(past, counts, strict=True)]
-        now = np.stack([evidence.log_mean_exp(logs[:, :5]), evidence.log_mean_exp(logs[:, 5:])], axis=1)
+        now = np.stack([rates.log_mean_exp(logs[:, :5]), rates.log_mean_exp(logs[:, 5:])], axis=1)
         top = np.maximum(top, now)
     return tuple((top >= math.log(20)).mean(axis=0))
 
@@ -140,40 +140,40 @@ def test_power():
 
 
 def test_two_hundred_clean_canary_requests_prove_a_margin_of_two_percent():
-    state = evidence.new_state()
+    state = rates.new_state()
     for _ in range(20):
-        state = evidence.update(state, Rail(0.02), 50, 0, 10, 0)
-    assert evidence.log_e(state)[0] >= math.log(20)
-    assert evidence.log_e(state)[1] <= 0
+        state = rates.update(state, Rail(0.02), 50, 0, 10, 0)
+    assert rates.log_e(state)[0] >= math.log(20)
+    assert rates.log_e(state)[1] <= 0
 
 
 def test_state_is_plain_data_and_update_is_pure():
-    state = evidence.new_state()
+    state = rates.new_state()
     copy = json.loads(json.dumps(state))
-    after = evidence.update(state, Rail(0.02), 54, 1, 6, 0)
+    after = rates.update(state, Rail(0.02), 54, 1, 6, 0)
     assert state == copy
     assert json.loads(json.dumps(after)) == after
-    assert evidence.update(state, Rail(0.02), 0, 0, 0, 0) == state
-    assert after == evidence.update(copy, Rail(0.02), np.int64(54), 1, np.int64(6), 0)
+    assert rates.update(state, Rail(0.02), 0, 0, 0, 0) == state
+    assert after == rates.update(copy, Rail(0.02), np.int64(54), 1, np.int64(6), 0)
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 1, 0), (1, 2, 1, 0), (1, 0, 1, -1), (1, 0, 1, 2)])
 def test_impossible_counts_are_refused(counts):
     with pytest.raises(ValueError, match="impossible counts"):
-        evidence.update(evidence.new_state(), Rail(0.02), *counts)
+        rates.update(rates.new_state(), Rail(0.02), *counts)
 
 
 def test_no_overflow_far_from_the_null():
-    state = evidence.new_state()
+    state = rates.new_state()
     for counts in [(10**9, 0, 10**9, 10**9), (10**9, 10**9, 10**9, 0), (1, 1, 0, 0), (0, 0, 1, 1)]:
-        state = evidence.update(state, Rail(0.02), *counts)
-        assert all(math.isfinite(v) for v in evidence.log_e(state))
+        state = rates.update(state, Rail(0.02), *counts)
+        assert all(math.isfinite(v) for v in rates.log_e(state))
 
 
 def test_one_update_takes_less_than_a_millisecond():
-    state, took = evidence.new_state(), []
+    state, took = rates.new_state(), []
     for i in range(400):
         began = time.thread_time()
-        state = evidence.update(state, Rail(0.02), 54, int(i % 50 == 0), 6, 0)
+        state = rates.update(state, Rail(0.02), 54, int(i % 50 == 0), 6, 0)
         took.append(time.thread_time() - began)
     assert np.median(took) < 1e-3

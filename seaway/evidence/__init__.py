@@ -1,0 +1,8 @@
+"""Anytime-valid statistics, pure numpy: what a release is decided on.
+
+rates.py    two rates side by side: errors, slow answers, decisions
+means.py    the mean of bounded numbers: shadow pairs, losses at label arrival
+losses.py   bounded losses of a probability against a label
+split.py    whether the traffic is split as told
+drift.py    PSI and KS with their null quantiles; reported, decide nothing
+"""
