@@ -30,6 +30,7 @@ class Predictor:
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)  # further ones of the class
     model_class: str = "serving.model_server.ModelServer"
     replicas: int = 1
+    shadow: bool = False  # gets copies of ``traffic`` percent of the requests; its answers go to nobody
 
 
 def seldon_deployment(
@@ -93,6 +94,7 @@ def _predictor(predictor: Predictor, image: str, resources: Mapping[str, Any] | 
     return {
         "name": predictor.name,
         "traffic": predictor.traffic,
+        **({"shadow": True} if predictor.shadow else {}),
         "replicas": predictor.replicas,
         # Seldon's executor reads the annotation, its Python wrapper the label
         "annotations": {"seldon.io/no-engine": "true", "version": version},
@@ -120,8 +122,13 @@ def predictors(obj: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def weights(obj: Mapping[str, Any]) -> dict[str, int]:
-    """Percentage of requests by predictor, as the object asks for."""
-    return {name: p.get("traffic", 0) for name, p in predictors(obj).items()}
+    """Percentage of requests by predictor, as the object asks for; a shadow has none and is not among them."""
+    return {name: p.get("traffic", 0) for name, p in predictors(obj).items() if not p.get("shadow")}
+
+
+def shadow(obj: Mapping[str, Any]) -> str | None:
+    """The predictor that only gets copies of requests; None when there is none."""
+    return next((name for name, p in predictors(obj).items() if p.get("shadow")), None)
 
 
 def parameters(predictor: Mapping[str, Any]) -> dict[str, str]:
@@ -140,23 +147,29 @@ def model_class(predictor: Mapping[str, Any]) -> str:
 
 
 def with_traffic(obj: Mapping[str, Any], traffic: Mapping[str, int]) -> dict[str, Any]:
-    """A copy with these weights; predictors that are not named are removed (never left at 0). Checked."""
+    """A copy with these weights; predictors that are not named are removed (never left at 0). Checked.
+
+    Only predictors that callers reach can be named. A shadow stays while there are two of them: with one
+    left there is nothing to compare.
+    """
     unknown = set(traffic) - set(weights(obj))
     if unknown:
-        raise SeawayError(f"{obj['metadata']['name']!r} has no predictor {', '.join(sorted(unknown))}")
+        raise SeawayError(f"{obj['metadata']['name']!r} has no predictor {', '.join(sorted(unknown))} to weigh")
     changed = copy.deepcopy(dict(obj))
-    kept = [p for p in changed["spec"]["predictors"] if p["name"] in traffic]
+    compared = len(traffic) > 1
+    kept = [p for p in changed["spec"]["predictors"] if p["name"] in traffic or (p.get("shadow") and compared)]
     for predictor in kept:
-        predictor["traffic"] = traffic[predictor["name"]]
+        predictor["traffic"] = traffic.get(predictor["name"], predictor["traffic"])
     changed["spec"]["predictors"] = kept
     validate(changed)
     return changed
 
 
 def validate(obj: Mapping[str, Any]) -> None:
-    """Check what Seldon's own webhook does not: whole weights >= 0 that sum to 100, and unique good names.
+    """Check what Seldon's own webhook does not: whole weights 0..100 that sum to 100, and unique good names.
 
-    Raises SeawayError that says which rule is broken and where.
+    At most one predictor is a shadow, never the only one, and copies of 1 to 100 percent go to it (Istio
+    would take 0 for all). Raises SeawayError that says which rule is broken and where.
     """
     if not isinstance(obj, Mapping) or obj.get("kind") != "SeldonDeployment" or obj.get("apiVersion") != API_VERSION:
         raise SeawayError(f"not a SeldonDeployment of {API_VERSION}")
@@ -167,24 +180,32 @@ def validate(obj: Mapping[str, Any]) -> None:
     if not isinstance(listed, list) or not listed:
         raise SeawayError(f"{name!r} has no predictors: give it at least one")
     for predictor in listed:
-        if not isinstance(predictor, Mapping):
-            raise SeawayError(f"{name!r}: a predictor must be an object, not {predictor!r}")
-        _check_name(predictor.get("name"), f"a predictor's name in {name!r}")
-        weight = predictor.get("traffic", 0)
-        if type(weight) is not int or weight < 0:
-            raise SeawayError(
-                f"{name!r}, predictor {predictor['name']!r}: traffic {weight!r} is not a whole number >= 0"
-            )
-        if predictor.get("shadow"):
-            raise SeawayError(f"{name!r}, predictor {predictor['name']!r}: shadow predictors are not supported")
-        if predictor.get("graph", {}).get("type") != "MODEL" or predictor["graph"].get("children"):
-            raise SeawayError(f"{name!r}, predictor {predictor['name']!r}: its graph must be a single MODEL")
+        _check_predictor(predictor, name)
     names = [p["name"] for p in listed]
     if len(set(names)) != len(names):
         raise SeawayError(f"{name!r} has predictors of the same name: {', '.join(names)}")
-    total = sum(p.get("traffic", 0) for p in listed)
+    shadows = [p["name"] for p in listed if p.get("shadow")]
+    if len(shadows) > 1:
+        raise SeawayError(f"{name!r} has {len(shadows)} shadows, {', '.join(shadows)}: at most one is allowed")
+    if len(shadows) == len(listed):
+        raise SeawayError(f"{name!r} has only the shadow {shadows[0]!r}: nobody would answer its callers")
+    total = sum(weights(obj).values())
     if total != 100:
         raise SeawayError(f"the traffic of {name!r} sums to {total}, not to 100: {weights(obj)}")
+
+
+def _check_predictor(predictor: Any, name: str) -> None:
+    if not isinstance(predictor, Mapping):
+        raise SeawayError(f"{name!r}: a predictor must be an object, not {predictor!r}")
+    _check_name(predictor.get("name"), f"a predictor's name in {name!r}")
+    where = f"{name!r}, predictor {predictor['name']!r}"
+    if type(predictor.get("shadow", False)) is not bool:
+        raise SeawayError(f"{where}: shadow {predictor['shadow']!r} is not true or false")
+    weight, least = predictor.get("traffic", 0), int(predictor.get("shadow", False))
+    if type(weight) is not int or not least <= weight <= 100:
+        raise SeawayError(f"{where}: traffic {weight!r} is not a whole number from {least} to 100")
+    if predictor.get("graph", {}).get("type") != "MODEL" or predictor["graph"].get("children"):
+        raise SeawayError(f"{where}: its graph must be a single MODEL")
 
 
 def _check_name(name: Any, what: str) -> None:

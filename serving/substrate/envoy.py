@@ -5,6 +5,9 @@ other predictors that take traffic: when a connection to it cannot be made or is
 one retry goes to the next of them (a prediction only reads, so asking twice does no harm). So the caller is
 answered while the failure is still counted against the predictor. An answer, a 500 too, is never retried:
 a second try of a failed prediction would hide the very errors that a canary is judged by.
+
+A shadow gets copies from Envoy, which forgets them: their answers, errors and delays reach no caller and are
+in no aggregate's counts. Request and copy have the same x-request-id, by which their scores are paired.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Route:
     weights: Mapping[str, int]
     timeout_ms: int = 2000
     names: Mapping[str, str] = field(default_factory=dict)  # predictor by cluster, told to the caller
+    mirror: tuple[str, int] | None = None  # cluster that gets copies, and of how many percent of the requests
 
 
 def bootstrap(folder: str, port: int, edges_ms: Sequence[int]) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def _listener(folder: str, port: int) -> dict[str, Any]:
         "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "seaway",
         "rds": {"route_config_name": ROUTES, "config_source": _file(folder, "routes.json")},
-        "generate_request_id": False,
+        "generate_request_id": True,  # kept where the caller sent one; both copies of a mirrored request have it
         "request_headers_timeout": "5s",  # a caller that sends slowly holds nothing behind the proxy
         "request_timeout": "10s",
         "common_http_protocol_options": {"idle_timeout": "60s", "headers_with_underscores_action": "REJECT_REQUEST"},
@@ -209,6 +213,7 @@ def _route(route: Route) -> dict[str, Any]:
             },
             "regex_rewrite": {"pattern": {"regex": f"^{route.prefix}/?"}, "substitution": "/"},
             "timeout": f"{route.timeout_ms / 1000}s",
+            **({"request_mirror_policies": [_copies(*route.mirror)]} if route.mirror else {}),
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset",
                 "num_retries": 1,
@@ -223,3 +228,8 @@ def _route(route: Route) -> dict[str, Any]:
             },
         },
     }
+
+
+def _copies(cluster: str, percent: int) -> dict[str, Any]:
+    fraction = {"default_value": {"numerator": percent, "denominator": "HUNDRED"}}
+    return {"cluster": cluster, "runtime_fraction": fraction, "disable_shadow_host_suffix_append": True}

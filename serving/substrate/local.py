@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -16,8 +19,10 @@ from seaway.artifacts import read_json
 from seaway.config import project_root
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.substrate.base import AVAILABLE, CREATING, FAILED, LATENCY_EDGES_MS, Counters, Status
+from serving.substrate.base import AVAILABLE, CREATING, FAILED, LATENCY_EDGES_MS, Counters, NotFound, Status
 from serving.substrate.store import ObjectStore
+
+ROLLOUT = "seaway.dev/rollout"  # the annotation of an object that is under a rollout
 
 
 class LocalSubstrate:
@@ -123,7 +128,7 @@ class LocalSubstrate:
     def status(self, name: str) -> Status:
         """What runs now. Nothing is ready while no operator serves this home."""
         obj = self.store.read(name)
-        asked = manifests.weights(obj)
+        asked = manifests.predictors(obj)
         if not self._record():
             message = "nothing serves this home: start the substrate"
             return Status(dict.fromkeys(asked, False), {}, None, message=message)
@@ -151,15 +156,38 @@ class LocalSubstrate:
                 raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {', '.join(waits)}. {status.message}")
             sleep(0.02)
 
-    def counters(self, name: str) -> dict[str, Counters]:
+    def counters(self, name: str) -> dict[str, dict[str, Counters]]:
         asked = manifests.weights(self.store.read(name))
         found = self._get(f"/counters/{name}") or {}
-        none = {"slow": dict.fromkeys(self.edges_ms, 0)}
-        records = {predictor: found.get(predictor, none) for predictor in asked}
+        known = {f.name for f in fields(Counters)}
         return {
-            predictor: Counters(**{**record, "slow": {int(edge): n for edge, n in record["slow"].items()}})
-            for predictor, record in records.items()
+            predictor: {
+                source: Counters(**{k: v for k, v in record.items() if k in known} | {"slow": _edges(record["slow"])})
+                for source, record in found.get(predictor, {}).items()
+            }
+            for predictor in asked
         }
+
+    def names(self) -> list[str]:
+        found = []
+        for name in self.store.names():
+            with contextlib.suppress(NotFound):
+                if (self.store.read(name)["metadata"].get("annotations") or {}).get(ROLLOUT):
+                    found.append(name)
+        return found
+
+    def event(self, name: str, reason: str, text: str, warning: bool = False) -> None:
+        """One line in ``home/logs/events.jsonl``; what cannot be written is left out."""
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "type": "Warning" if warning else "Normal",
+        }
+        record |= {"object": name, "reason": reason, "message": text}
+        with contextlib.suppress(OSError):
+            path = self.home / "logs" / "events.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
 
     def _record(self) -> dict[str, Any]:
         try:
@@ -185,3 +213,8 @@ class LocalSubstrate:
             raise SeawayError(f"the operator of {self.home} failed at {path}: see {self.home}/logs") from None
         except OSError as error:
             raise SeawayError(f"the operator of {self.home} does not answer: {error}") from None
+
+
+def _edges(slow: dict[str, int]) -> dict[int, int]:
+    """JSON has texts for keys."""
+    return {int(edge): n for edge, n in slow.items()}

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seaway.errors import SeawayError
-from serving.manifests import Predictor, model_class, parameters, seldon_deployment, validate, weights, with_traffic
+from serving.manifests import (
+    Predictor,
+    model_class,
+    parameters,
+    predictors,
+    seldon_deployment,
+    shadow,
+    validate,
+    weights,
+    with_traffic,
+)
 from serving.substrate.operator.reconcile import shared
 
 
@@ -57,6 +67,37 @@ def test_new_weights_drop_whoever_is_not_named_and_leave_the_original_alone():
         with_traffic(obj, {"other": 100})
 
 
+def shadowed(copies: int = 20, **traffic: int) -> dict:
+    listed = [Predictor(n, w, f"/bundles/{n}") for n, w in traffic.items()]
+    return seldon_deployment("risk", "models", [*listed, Predictor("copy", copies, "/bundles/2", shadow=True)])
+
+
+def test_a_shadow_has_no_weight_and_stays_while_two_are_compared():
+    obj = shadowed(stable=90, canary=10)
+    assert shadow(obj) == "copy" and shadow(deployment(stable=100)) is None
+    assert predictors(obj)["copy"]["shadow"] is True and "shadow" not in predictors(obj)["canary"]
+    assert weights(obj) == {"stable": 90, "canary": 10}
+    later = with_traffic(obj, {"stable": 5, "canary": 95})
+    assert weights(later) == {"stable": 5, "canary": 95}
+    assert predictors(later)["copy"]["traffic"] == 20  # the share of copies is not the ramp's
+    for alone in ("stable", "canary"):
+        assert list(predictors(with_traffic(obj, {alone: 100}))) == [alone]
+    with pytest.raises(SeawayError, match="no predictor copy to weigh"):
+        with_traffic(obj, {"stable": 80, "canary": 10, "copy": 10})
+
+
+@given(st.integers(-5, 130), st.integers(-5, 110))
+def test_copies_are_1_to_100_percent_and_weights_sum_without_them(copies, canary):
+    obj = shadowed(stable=50, canary=50)
+    for predictor, value in zip(obj["spec"]["predictors"], (100 - canary, canary, copies), strict=True):
+        predictor["traffic"] = value
+    if 1 <= copies <= 100 and 0 <= canary <= 100:
+        validate(obj)
+    else:
+        with pytest.raises(SeawayError):
+            validate(obj)
+
+
 @given(st.lists(st.integers(-20, 120), min_size=1, max_size=4))
 def test_only_weights_that_sum_to_100_pass(values):
     obj = deployment(**{f"p{i}": 100 if i == 0 else 0 for i in range(len(values))})
@@ -79,7 +120,11 @@ def test_only_weights_that_sum_to_100_pass(values):
         (lambda o: o["spec"]["predictors"][0].update(traffic=90.0), "not a whole number"),
         (lambda o: o["spec"]["predictors"][0].update(traffic=True), "not a whole number"),
         (lambda o: o["spec"]["predictors"][1].update(name="stable"), "same name"),
-        (lambda o: o["spec"]["predictors"][1].update(shadow=True), "shadow"),
+        (lambda o: o["spec"]["predictors"][1].update(shadow=True), "sums to 90"),
+        (lambda o: o["spec"]["predictors"][1].update(shadow="yes"), "not true or false"),
+        (lambda o: o["spec"].update(predictors=o["spec"]["predictors"] * 3), "same name"),
+        (lambda o: [p.update(shadow=True) for p in o["spec"]["predictors"]], "2 shadows, stable, canary"),
+        (lambda o: o["spec"].update(predictors=[o["spec"]["predictors"][1] | {"shadow": True}]), "only the shadow"),
         (lambda o: o["spec"]["predictors"][1]["graph"].update(type="ROUTER"), "single MODEL"),
     ],
 )

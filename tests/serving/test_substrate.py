@@ -57,6 +57,13 @@ def post(url, body):
         return json.load(answer)
 
 
+def counts(substrate, name):
+    """By predictor: one machine is one source."""
+    found = {predictor: list(sources.values()) for predictor, sources in substrate.counters(name).items()}
+    assert all(len(sources) == 1 for sources in found.values())
+    return {predictor: sources[0] for predictor, sources in found.items()}
+
+
 def process_of(home, predictor):
     """The main process of a predictor's server."""
     operator = json.loads((home / "run" / "operator.json").read_text())["pid"]
@@ -97,7 +104,7 @@ def test_a_release_from_first_to_last_without_a_failed_request(substrate, predic
         # 4.5 standard deviations: a wrong alarm in 150,000 runs
         assert abs(seen["2"] - n * share) < 4.5 * (n * share * (1 - share)) ** 0.5 + 2, seen
     assert set(load.versions(alone)) == {"2"}
-    counted = substrate.counters("train")
+    counted = counts(substrate, "train")
     assert set(counted) == {"2"}  # a retired predictor is counted no more
     assert counted["2"].requests == counted["2"].answered == load.versions()["2"]
     assert counted["2"].errors == 0
@@ -146,7 +153,7 @@ def test_killing_a_predictor_costs_the_caller_nothing_and_the_predictor_its_erro
         time.sleep(1)
     statuses = load.statuses()
     assert statuses.total() - statuses[200] <= 0.01 * statuses.total(), statuses
-    counted = substrate.counters("kill")
+    counted = counts(substrate, "kill")
     assert counted["4"].errors >= 5  # what the other one answered for it
     assert counted["3"].errors == 0
     assert counted["3"].requests + counted["4"].requests == statuses.total()
@@ -160,7 +167,7 @@ def test_errors_and_slow_answers_are_counted_to_the_predictor_that_gave_them(sub
     with traffic(substrate.wait_ready("harm").url) as load:
         time.sleep(3)
     time.sleep(0.3)
-    counted, statuses = substrate.counters("harm"), load.statuses()
+    counted, statuses = counts(substrate, "harm"), load.statuses()
     assert set(statuses) == {200, 500}
     assert counted["5"].errors == statuses[500] > 10
     assert counted["3"].errors == 0
@@ -224,7 +231,7 @@ def test_a_predictor_that_serves_another_bundle_changes_over_without_a_failed_re
         time.sleep(1)
     assert set(load.statuses()) == {200}
     assert set(load.versions()) == {"3", "7"} and set(load.versions(new)) == {"7"}
-    assert substrate.counters("roll")["3"].requests == load.versions()["7"]  # the new definition starts at none
+    assert counts(substrate, "roll")["3"].requests == load.versions()["7"]  # the new definition starts at none
     substrate.delete("roll")
 
 

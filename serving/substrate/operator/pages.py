@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +18,7 @@ from serving.substrate.base import Counters
 from serving.substrate.operator.reconcile import Operator
 from serving.substrate.operator.server import Server, cluster_name
 
+SOURCE = "local"  # one proxy and one server count for a predictor
 _SAMPLE = re.compile(r"^envoy_cluster_(\w+?)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -48,7 +51,7 @@ def count(text: str, edges_ms: tuple[int, ...]) -> Counters:
 class Pages:
     def __init__(self, operator: Operator, session: aiohttp.ClientSession):
         self.operator, self.session = operator, session
-        self._known: dict[str, Counters] = {}  # by cluster, as last read: Envoy may be about to come back
+        self._known: dict[str, dict[str, Any]] = {}  # by cluster, as last read: Envoy may be about to come back
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -76,27 +79,32 @@ class Pages:
         return web.json_response(asdict(self.operator.status(name)))
 
     async def counters(self, request: web.Request) -> web.Response:
+        """By predictor that callers reach and source, here one: the counts, and when they were taken."""
         name = request.match_info["name"]
         if name not in self.operator.objects:
             return web.json_response({}, status=404)
-        listed = manifests.predictors(self.operator.objects[name])
+        listed = {p: r for p, r in manifests.predictors(self.operator.objects[name]).items() if not r.get("shadow")}
         found = await asyncio.gather(*(self._counters(cluster_name(name, p)) for p in listed.values()))
-        return web.json_response({p: asdict(c) for p, c in zip(listed, found, strict=True)})
+        return web.json_response({p: {SOURCE: c} if c else {} for p, c in zip(listed, found, strict=True)})
 
-    async def _counters(self, cluster: str) -> Counters:
+    async def _counters(self, cluster: str) -> dict[str, Any] | None:
+        """None while Envoy is away and never told: a zero would be taken for a reset."""
+        now = time.time()
         server = self.operator.servers.get(cluster)
         if server is None:
-            return Counters(slow=dict.fromkeys(self.operator.proxy.edges_ms, 0))
+            return asdict(Counters(slow=dict.fromkeys(self.operator.proxy.edges_ms, 0))) | {"at": now}
         path = f"/stats/prometheus?filter=^cluster.{envoy.aggregate(cluster)}.upstream_rq"
         own = await server.read_page(self.session)
         try:
             text = await self.operator.proxy.get(self.session, path)
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return self._known.get(cluster, Counters(slow=dict.fromkeys(self.operator.proxy.edges_ms, 0)))
-        counted = count(text, tuple(self.operator.proxy.edges_ms))
-        self._known[cluster] = Counters(
-            counted.requests, counted.errors, counted.slow, total(own, DECISIONS), total(own, ANSWERED)
+            return self._known.get(cluster)  # with its own time: it may be stale
+        counted = replace(
+            count(text, tuple(self.operator.proxy.edges_ms)),
+            decisions=total(own, DECISIONS),
+            answered=total(own, ANSWERED),
         )
+        self._known[cluster] = asdict(counted) | {"at": now}
         return self._known[cluster]
 
 

@@ -116,11 +116,15 @@ class Operator:
         own = cluster_name(deployment, predictor)
         if own in self.servers and self.servers[own].was_ready:
             return own
-        now = {c for r in self.routes for c in r.weights}
+        now = self._routed_to()
         for cluster, server in self.servers.items():
             if (server.deployment, server.name) == (deployment, predictor["name"]) and cluster in now:
                 return cluster
         return None
+
+    def _routed_to(self) -> set[str]:
+        """Clusters that get requests now, or copies of them."""
+        return {c for r in self.routes for c in r.weights} | {r.mirror[0] for r in self.routes if r.mirror}
 
     async def _route(self, session: aiohttp.ClientSession) -> None:
         listed = []
@@ -129,13 +133,21 @@ class Operator:
             weights = shared(manifests.weights(obj), routed)
             prefix = f"/seldon/{obj['metadata'].get('namespace', 'default')}/{name}"
             names = {cluster: predictor for predictor, cluster in routed.items() if cluster}
-            listed.append(envoy.Route(prefix, weights, self.timeout_ms, names))
+            listed.append(envoy.Route(prefix, weights, self.timeout_ms, names, self._mirror(obj, routed)))
         if listed != self.routes or self._clusters is None:
             # the old groups stay until their last request is answered
             await self._put_clusters(session, {**self._groups, **envoy.groups(listed)})
             await self.proxy.put_routes(session, listed)
             self.routes = listed
         self.routed = {name: obj["metadata"]["generation"] for name, obj in self.objects.items()}
+
+    def _mirror(self, obj: dict[str, Any], routed: dict[str, str | None]) -> tuple[str, int] | None:
+        """Where copies go and of how many percent. A shadow that is not ready gets none, and nobody waits for it."""
+        name = manifests.shadow(obj)
+        cluster = routed[name] if name else None
+        if name is None or cluster is None or not self.servers[cluster].ready:
+            return None
+        return cluster, manifests.predictors(obj)[name]["traffic"]
 
     async def _put_clusters(self, session: aiohttp.ClientSession, groups: dict[str, list[str]]) -> None:
         backends = [envoy.Backend(s.name, c, s.ports[0]) for c, s in sorted(self.servers.items()) if s.was_ready]
@@ -147,7 +159,7 @@ class Operator:
 
     async def _retire(self, session: aiohttp.ClientSession, desired: dict[str, Any]) -> None:
         """Servers that nothing asks for or is routed to: drain, forget, stop."""
-        used = {c for r in self.routes for c in r.weights} | set(desired)
+        used = self._routed_to() | set(desired)
         for cluster, server in list(self.servers.items()):
             if cluster in used:
                 continue
@@ -183,10 +195,15 @@ class Operator:
                 child.kill()
 
     def status(self, name: str) -> Status:
-        """What runs for one deployment; KeyError when there is none."""
+        """What runs for one deployment; KeyError when there is none.
+
+        The state is that of the predictors that callers reach. A shadow that does not start or crashes is in
+        ``ready``, ``restarts`` and ``message``, and holds nothing else up.
+        """
         obj = self.objects[name]
         listed = manifests.predictors(obj)
         servers = {p: self.servers.get(cluster_name(name, record)) for p, record in listed.items()}
+        reached = {p: s for p, s in servers.items() if not listed[p].get("shadow")}
         ready = {p: bool(s and s.ready) for p, s in servers.items()}
         prefix = f"/seldon/{obj['metadata'].get('namespace', 'default')}/{name}"
         weights: dict[str, int] = {}
@@ -197,9 +214,9 @@ class Operator:
         generation = self.routed.get(name, 0)
         wanted = {p: w for p, w in manifests.weights(obj).items() if w}
         state = CREATING
-        if all(ready.values()) and weights == wanted and generation == obj["metadata"]["generation"]:
+        if all(ready[p] for p in reached) and weights == wanted and generation == obj["metadata"]["generation"]:
             state = AVAILABLE
-        elif any(s and s.failed_starts >= FAILED_STARTS for s in servers.values()):
+        elif any(s and s.failed_starts >= FAILED_STARTS for s in reached.values()):
             state = FAILED
         return Status(
             ready=ready,
