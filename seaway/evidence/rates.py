@@ -43,6 +43,9 @@ from typing import Any
 
 import numpy as np
 
+from seaway.evidence import mixing
+
+COUNTS = ("n_s", "k_s", "n_c", "k_c")
 STRENGTH = 100.0  # the prior guess of the rate counts as much as so many requests
 _EDGE = 1e-12
 _PLUG_IN_EDGE = 1e-5
@@ -56,15 +59,24 @@ class Rail:
     margin: float
     tolerance: float = 0.0
     guess: float | None = None  # None: a quarter of the margin
+    cluster: int | None = None  # outcomes that may depend on each other; None: estimated
 
     @property
     def prior(self) -> float:
         return self.margin / 4 if self.guess is None else self.guess
 
 
-def new_state() -> dict[str, Any]:
-    """No data: both e-values are 1. A plain record of numbers and lists of numbers."""
-    return {"n_s": 0, "k_s": 0, "n_c": 0, "k_c": 0, "promote": [0.0] * 5, "rollback": [0.0] * 6}
+def new_state(shape: tuple[int, ...] = ()) -> dict[str, Any]:
+    """No data: both e-values are 1. A plain record of numbers and lists; with a shape, of arrays for so many runs."""
+    start = float(np.log(mixing.AT_ONCE))
+    if not shape:
+        return {**dict.fromkeys(COUNTS, 0), "spread": [0.0] * 2, "promote": [0.0] * 5, "rollback": [start] * 6}
+    return {
+        **{name: np.zeros(shape) for name in COUNTS},
+        "spread": np.zeros((*shape, 2)),
+        "promote": np.zeros((*shape, 5)),
+        "rollback": np.full((*shape, 6), start),
+    }
 
 
 def update(state: dict[str, Any], rail: Rail, n_s: int, k_s: int, n_c: int, k_c: int) -> dict[str, Any]:
@@ -76,28 +88,46 @@ def update(state: dict[str, Any], rail: Rail, n_s: int, k_s: int, n_c: int, k_c:
         raise ValueError(f"impossible counts: stable {k_s} of {n_s}, canary {k_c} of {n_c}")
     if n_s + n_c == 0:
         return state
-    past = [np.float64(state[name]) for name in ("n_s", "k_s", "n_c", "k_c")]
-    gain = increments(rail, past, (n_s, k_s, n_c, k_c))
-    cut = len(state["promote"])
+    after = update_many(state, rail, n_s, k_s, n_c, k_c)
+    whole = {name: int(after[name]) for name in COUNTS}
+    return {**whole, **{name: after[name].tolist() for name in ("spread", "promote", "rollback")}}
+
+
+def update_many(state: dict[str, Any], rail: Rail, n_s: Any, k_s: Any, n_c: Any, k_c: Any) -> dict[str, Any]:
+    """`update` for arrays (runs,), of a state from ``new_state((runs,))``; counts are not checked."""
+    block = [np.asarray(v, dtype=np.float64) for v in (n_s, k_s, n_c, k_c)]
+    past = [np.asarray(state[name], dtype=np.float64) for name in COUNTS]
+    phi = dispersion(state, rail)
+    gain = increments(rail, past, block) / phi[..., None]
+    now = [a + b for a, b in zip(past, block, strict=True)]
     return {
-        "n_s": state["n_s"] + int(n_s),
-        "k_s": state["k_s"] + int(k_s),
-        "n_c": state["n_c"] + int(n_c),
-        "k_c": state["k_c"] + int(k_c),
-        "promote": (np.array(state["promote"]) + gain[:cut]).tolist(),
-        "rollback": (np.array(state["rollback"]) + gain[cut:]).tolist(),
+        **dict(zip(COUNTS, now, strict=True)),
+        "spread": np.asarray(state["spread"]) + _spread(rail, past, block),
+        "promote": np.asarray(state["promote"]) + gain[..., :5],
+        "rollback": mixing.grown(np.asarray(state["rollback"]), gain[..., 5:], past[2], now[2]),
     }
 
 
-def log_e(state: dict[str, Any]) -> tuple[float, float]:
-    """Natural logarithms of (E_promote, E_rollback)."""
-    return float(log_mean_exp(np.array(state["promote"]))), float(log_mean_exp(np.array(state["rollback"])))
+def log_e(state: dict[str, Any]) -> tuple[Any, Any]:
+    """Natural logarithms of (E_promote, E_rollback): numbers, or arrays (runs,)."""
+    promote = mixing.log_mean_exp(np.asarray(state["promote"]))
+    rollback = mixing.log_total(np.asarray(state["rollback"]), np.asarray(state["n_c"]))
+    return (promote, rollback) if promote.ndim else (float(promote), float(rollback))
 
 
-def log_mean_exp(values: np.ndarray) -> np.ndarray:
-    """ln(mean(exp(values))) over the last axis, without overflow."""
-    top = values.max(axis=-1, keepdims=True)
-    return (top + np.log(np.mean(np.exp(values - top), axis=-1, keepdims=True)))[..., 0]
+def dispersion(state: dict[str, Any], rail: Rail) -> np.ndarray:
+    """The cluster size used for the next block, (runs,): the rail's, or an estimate from earlier blocks."""
+    spread = np.asarray(state["spread"], dtype=np.float64)
+    if rail.cluster is not None:
+        return np.full(spread.shape[:-1], float(max(1, rail.cluster)))
+    return np.maximum(1.0, (spread[..., 0] + 2 * 1.0) / (spread[..., 1] + 1.0))
+
+
+def _spread(rail: Rail, past: Any, block: Any) -> np.ndarray:
+    n_s, k_s, n_c, k_c = block
+    k, n = k_s + k_c, np.maximum(n_s + n_c, 1.0)
+    share = n_c / n
+    return np.stack([(k_c - k * share) ** 2, k * share * (1 - share)], axis=-1)
 
 
 def alternatives(rail: Rail, past: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway.evidence import rates
+from seaway.evidence import mixing, rates
 from seaway.evidence.rates import Rail
 
 RATES = [0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0]
@@ -110,7 +110,7 @@ def simulate(p_s, p_c, rail, *, runs=2000, blocks=80, rate=30, seed=0, outage=No
         counts = [np.where(keep, v, 0) for v in (n - n_c, k_s, n_c, k_c)]
         logs += rates.increments(rail, past, counts)
         past = [a + b for a, b in zip(past, counts, strict=True)]
-        now = np.stack([rates.log_mean_exp(logs[:, :5]), rates.log_mean_exp(logs[:, 5:])], axis=1)
+        now = np.stack([mixing.log_mean_exp(logs[:, :5]), rates.log_mean_exp(logs[:, 5:])], axis=1)
         top = np.maximum(top, now)
     return tuple((top >= math.log(20)).mean(axis=0))
 
