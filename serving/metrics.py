@@ -20,6 +20,7 @@ class ServerMetrics:
         self.decisions = Counter("seaway_rows_decided", "Rows decided positive", registry=registry)
         self.refused = Counter("seaway_requests_refused", "Requests refused", ["reason"], registry=registry)
         self.failed = Counter("seaway_requests_failed", "Requests that failed here", registry=registry)
+        self.lost = Counter("seaway_log_lines_lost", "Prediction log lines not written", registry=registry)
         self.lookup = Histogram(
             "seaway_lookup_seconds", "Features of a row from the online store", buckets=_SECONDS, registry=registry
         )

@@ -17,18 +17,21 @@ import numpy as np
 from seaway.artifacts import read_json
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
-from serving.wire import MAX_NUMBER, Refused, guard, read_request
+from serving.wire import MAX_NUMBER, Refused, guard, header_id, read_request
 
 log = logging.getLogger(__name__)
 
 
 class ModelServer:
-    """Serves one model bundle. ``online_store``: JSON text of the store's settings; ``project``: Feast's."""
+    """Serves one model bundle. ``online_store``: JSON text of the store's settings; ``project``: Feast's.
 
-    def __init__(self, bundle: str, online_store: str = "{}", project: str = "seaway", **further: Any):
+    ``log``: the folder of prediction logs; none without it.
+    """
+
+    def __init__(self, bundle: str, online_store: str = "{}", project: str = "seaway", log: str = "", **further: Any):
         self.bundle = Path(bundle)
         self.online_store = json.loads(online_store)
-        self.project = project
+        self.project, self.log = project, log
         if further:
             raise SeawayError(f"unknown parameter of {type(self).__name__}: {', '.join(sorted(further))}")
         self.model_error_handler = guard()  # Seldon registers this blueprint
@@ -45,6 +48,7 @@ class ModelServer:
     def _load(self, registry: Any) -> None:
         from seaway.online import OnlineReader
         from serving.metrics import ServerMetrics
+        from serving.prediction_log import AnswerLog, file_of
 
         record = read_json(self.bundle / "model.json")
         identity_file = self.bundle / "identity.json"
@@ -67,6 +71,8 @@ class ModelServer:
         self._session = _session(self.bundle / "model.onnx", len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
         self.counts = ServerMetrics(registry)
+        lost = self.counts.lost.inc
+        self._answers = AnswerLog(file_of(self.log), self.lineage["model_version"], lost) if self.log else None
 
     def health_status(self) -> str:
         """Answers once the model is loaded; Seldon serves it at /health/status."""
@@ -94,7 +100,7 @@ class ModelServer:
         return answer
 
     def _answer(self, message: Any) -> dict[str, Any]:
-        rows, wishes = read_request(message, self.spec.inputs)
+        rows, wishes, puid = read_request(message, self.spec.inputs)
         features = np.stack([self._features(i, row) for i, row in enumerate(rows)])
         start = perf_counter()
         scores = self.score(features)
@@ -109,8 +115,11 @@ class ModelServer:
             tags["reasons"] = [self._reasons(row) for row in features]
         self.counts.answered.inc(len(rows))
         self.counts.decisions.inc(int(decisions.sum()))
+        if self._answers:
+            self._answers.add(puid or header_id(), scores.tolist(), decisions.tolist())
         table = [[float(score), int(decision)] for score, decision in zip(scores, decisions, strict=True)]
-        return {"data": {"names": ["probability", "decision"], "ndarray": table}, "meta": {"tags": tags}}
+        meta = {"tags": tags, "puid": puid} if puid else {"tags": tags}
+        return {"data": {"names": ["probability", "decision"], "ndarray": table}, "meta": meta}
 
     def _features(self, index: int, row: dict[str, Any]) -> np.ndarray:
         start = perf_counter()

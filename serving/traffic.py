@@ -1,9 +1,10 @@
 """Open-loop replay of held-out events: one request a row at a set rate, whatever the answers do.
 
-A request carries what a caller knows; the features come from the online store. After the answer, good or
-bad, the event has happened and is pushed into the feature stream. Two rules keep every served feature
-exactly the offline one: a request waits until earlier events of its own entities are in the store, and
-until labels that are known by its time are in. Other requests do not wait for it.
+A request carries what a caller knows, and the event's id, by which its label is told later; the features
+come from the online store. After the answer, good or bad, the event has happened and is pushed into the
+feature stream. Two rules keep every served feature exactly the offline one: a request waits until earlier
+events of its own entities are in the store, and until labels that are known by its time are in. Other
+requests do not wait for it.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Replay:
         values = [wire(value) for value in request_of(self.spec, event).values()]
         body = {
             "data": {"names": list(self.spec.inputs), "ndarray": [values]},
-            "meta": {"tags": {"features": True}},
+            "meta": {"tags": {"features": True}, "puid": str(event["id"])},
         }
         sent = time.monotonic()
         record = {"row": row, "id": event["id"], "time": _moment(event["at"]), "status": 0}

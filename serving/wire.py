@@ -11,6 +11,7 @@ MAX_BODY = 1 << 20  # bytes
 MAX_ROWS = 64  # a request
 MAX_DEPTH = 16  # of nested JSON
 MAX_NUMBER = 1e12  # sums of quanta stay exact below it
+MAX_ID = 128  # characters of a request's id
 PREDICT_PATHS = ("/predict", "/api/v1.0/predictions", "/api/v0.1/predictions")
 READ_PATHS = ("/health/ping", "/health/status", "/api/v1.0/health/status", "/metadata", "/api/v1.0/metadata")
 
@@ -71,11 +72,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def read_request(message: Any, inputs: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, bool]]:
-    """The rows of a request, each by input name, and what was asked for (``explain``, ``features``).
+def read_request(message: Any, inputs: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, bool], str]:
+    """The rows of a request, each by input name, what was asked for (``explain``, ``features``), and its id.
 
     Refused (400) unless ``data.names`` are the inputs, in any order, and ``data.ndarray`` has 1 to
     MAX_ROWS rows of as many numbers or texts. What a value means is for the feature reader to check.
+    The id is ``meta.puid``, Seldon's word for it; "" when there is none.
     """
     data = message.get("data") if isinstance(message, dict) else None
     if not isinstance(data, dict):
@@ -89,7 +91,7 @@ def read_request(message: Any, inputs: Sequence[str]) -> tuple[list[dict[str, An
         raise Refused("BAD_SHAPE", "data.ndarray must be a list of at least one row")
     if len(table) > MAX_ROWS:
         raise Refused("TOO_MANY_ROWS", f"{len(table)} rows in a request; at most {MAX_ROWS}", 413)
-    return [_row(i, row, names) for i, row in enumerate(table)], _wishes(message.get("meta"))
+    return [_row(i, row, names) for i, row in enumerate(table)], *_meta(message.get("meta"))
 
 
 def _row(index: int, row: Any, names: list[str]) -> dict[str, Any]:
@@ -107,15 +109,31 @@ def _row(index: int, row: Any, names: list[str]) -> dict[str, Any]:
     return dict(zip(names, row, strict=True))
 
 
-def _wishes(meta: Any) -> dict[str, bool]:
-    tags = {} if meta is None else meta.get("tags", {}) if isinstance(meta, dict) else None
+def _meta(meta: Any) -> tuple[dict[str, bool], str]:
+    meta = {} if meta is None else meta
+    tags = meta.get("tags", {}) if isinstance(meta, dict) else None
     if not isinstance(tags, dict):
         raise Refused("BAD_SHAPE", "meta must be an object, and meta.tags too")
     wishes = {name: tags.get(name, False) for name in ("explain", "features")}
     for name, value in wishes.items():
         if not isinstance(value, bool):
             raise Refused("BAD_VALUE", f"meta.tags.{name} must be true or false")
-    return wishes
+    puid = "" if meta.get("puid") is None else meta["puid"]
+    if not is_id(puid):
+        raise Refused("BAD_ID", f"meta.puid must be a text of at most {MAX_ID} printable characters")
+    return wishes, puid
+
+
+def is_id(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_ID and value.isprintable()
+
+
+def header_id() -> str:
+    """The x-request-id of the request being answered, which the proxy makes; "" without a usable one."""
+    from flask import has_request_context, request
+
+    value = request.headers.get("x-request-id", "") if has_request_context() else ""
+    return value if is_id(value) else ""
 
 
 def guard() -> Any:

@@ -56,11 +56,13 @@ class Server:
     def __init__(self, stream, behave=lambda number: (200, 0.0)):
         self.stream, self.behave = stream, behave
         self.seen = []  # (amount, pushed before, advanced to)
+        self.ids = []  # by which labels are told later
 
     async def answer(self, request):
         body = await request.json()
         assert body["data"]["names"] == list(SPEC.inputs) and body["meta"]["tags"]["features"]
         person, amount, _ = body["data"]["ndarray"][0]
+        self.ids.append(body["meta"]["puid"])
         self.seen.append((amount, list(self.stream.pushed), self.stream.now))
         status, seconds = self.behave(len(self.seen) - 1)
         await asyncio.sleep(seconds)
@@ -106,6 +108,7 @@ def test_every_row_once_at_the_set_rate_and_logged(tmp_path):
     numbers, server, stream, table = play(tmp_path, rows)
     assert sorted(a for a, _, _ in server.seen) == [r["amount"] for r in rows]
     assert sorted(stream.pushed) == [r["id"] for r in rows] and len(stream.threads) == 1
+    assert sorted(server.ids) == [str(r["id"]) for r in rows]
     assert table["row"].to_list() == list(range(200)) and table["id"].to_list() == [r["id"] for r in rows]
     assert table["features"].to_list()[7][0] == rows[7]["amount"]
     assert set(table["predictor"]) == {"v1", "v2"}
