@@ -212,6 +212,8 @@ class Serving(Section):
     context: str | None = None  # kubernetes: of the kubeconfig; None: the current one, or the pod's own account
     prometheus: str | None = None  # kubernetes: base URL of the server that has the gateway's and the pods' counters
     scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
+    gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
+    url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
     log: str | None = None  # folder for prediction logs, as the servers see it; None: home/releases/<name>/answers
 
     @field_validator("scrape")
