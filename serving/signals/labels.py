@@ -1,0 +1,170 @@
+"""Labels as they become known, from a feed that is not trusted: every entry is signed or it does not count.
+
+An entry is a JSON line {"id", "label", "time", "key", "mac"} in ``folder/*.jsonl``: the id of a request (a
+row's, ``/<i>`` for row i > 0 of a batch), 0 or 1, when the label became known (seconds since the epoch), the
+name of the key, and HMAC-SHA256 over the canonical JSON of the other four. A label that nobody told is not
+known; it is never taken for 0. Entries that are unsigned, forged, of another key or damaged are refused and
+counted; so is one that contradicts an earlier label of its id (the first by ``time`` stands), and one from
+the future until its time has come.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import math
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seaway.config import Config
+from seaway.errors import SeawayError
+from serving.signals.firsts import Firsts, Put, key_of
+from serving.signals.lines import Tail
+
+FUTURE = 5.0  # seconds that clocks may differ
+LEAST_KEY = 16  # bytes
+_FIELDS = {"id", "label", "time", "key", "mac"}
+
+
+def key_name(key: bytes) -> str:
+    """What an entry calls its key: tells a wrong key from a forgery, and nothing about the key."""
+    return hashlib.sha256(b"seaway label key\0" + key).hexdigest()[:12]
+
+
+def sign(key: bytes, identity: str, label: int, at: float) -> dict[str, Any]:
+    """The feed's entry for one label; ``at``: when it became known. SeawayError for what is not a label."""
+    if isinstance(label, bool) or label not in (0, 1) or not isinstance(identity, str) or not identity:
+        raise SeawayError(f"id {identity!r}: label {label!r} is not 0 or 1, or the id is no text")
+    if not math.isfinite(at):
+        raise SeawayError(f"id {identity!r}: time {at!r} is not a number of seconds since the epoch")
+    entry = {"id": identity, "label": int(label), "time": float(at), "key": key_name(key)}
+    return {**entry, "mac": _mac(key, entry)}
+
+
+def _mac(key: bytes, entry: dict[str, Any]) -> str:
+    # the canonical JSON of these four, in the order of their names
+    text = f'{{"id":{json.dumps(entry["id"])},"key":{json.dumps(entry["key"])},"label":{entry["label"]},'
+    return hmac.digest(key, f'{text}"time":{entry["time"]!r}}}'.encode(), "sha256").hex()
+
+
+def tell(folder: Path, key: bytes, labels: Iterable[tuple[str, int, float]], source: str = "labels") -> int:
+    """Append signed entries (id, label, time) to ``folder/<source>.jsonl``, durably; returns how many."""
+    lines = [json.dumps(sign(key, *label)) for label in labels]
+    if lines:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{source}.jsonl").open("a+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            size = stream.seek(0, os.SEEK_END)
+            torn = bool(size) and os.pread(stream.fileno(), 1, size - 1) != b"\n"  # a writer was killed here
+            stream.write(("\n" * torn + "\n".join(lines) + "\n").encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    return len(lines)
+
+
+def feed_of(config: Config) -> tuple[Path, Path]:
+    """(folder of the feed, file of its key), as configured."""
+    labels = config.release.labels
+    folder = Path(labels.feed) if labels and labels.feed else config.home / "labels"
+    return folder, Path(labels.key_file) if labels and labels.key_file else config.home / "keys" / "labels.key"
+
+
+def read_key(path: Path, *, make: bool = False) -> bytes:
+    """The key in a file; ``make``: a new random one (0600) when there is none. SeawayError when it is unusable."""
+    path = Path(path)
+    if make and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(handle, secrets.token_hex(32).encode() + b"\n")
+            os.fsync(handle)
+            os.link(temporary, path)  # of two that make one, the first wins and both read it
+        except FileExistsError:
+            pass
+        finally:
+            os.close(handle)
+            temporary.unlink()
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise SeawayError(f"the key of the label feed cannot be read: {error}; see release.labels.key_file") from None
+    if len(key) < LEAST_KEY:
+        raise SeawayError(f"the key of the label feed in {path} has {len(key)} bytes: give it at least {LEAST_KEY}")
+    return key
+
+
+class LabelFeed:
+    """The labels told so far. ``known`` has them by id; ``refused`` counts what was not believed, by reason."""
+
+    def __init__(self, folder: Path, key: bytes, clock: Callable[[], float] = time.time):
+        self.folder, self.known = Path(folder), Firsts()
+        self.refused: Counter[str] = Counter()
+        self.first: dict[str, str] = {}  # reason -> where it was first seen
+        self._key, self._name, self._clock = key, key_name(key), clock
+        self._tail = Tail(folder)
+        self._waiting: list[tuple[float, int, int]] = []  # of the future
+
+    def read(self) -> Put:
+        """Take in what is new; returns the keys that got a label. OSError when a file cannot be read."""
+        latest = self._clock() + FUTURE
+        found = [entry for entry in self._waiting if entry[0] <= latest]
+        self._waiting = [entry for entry in self._waiting if entry[0] > latest]
+        for path, lines in self._tail.read():
+            for line in lines:
+                entry, reason = self._believed(line)
+                if entry is None:
+                    self._refuse(reason, path.name)
+                elif entry[0] > latest:
+                    self._waiting.append(entry)
+                    self.first.setdefault("future", path.name)
+                else:
+                    found.append(entry)
+        times, keys, labels = zip(*found, strict=True) if found else ((), (), ())
+        put = self.known.put(np.array(keys, np.uint64), times, labels, labels)
+        if put.differing:
+            self._refuse("conflicting", str(self.folder), put.differing)
+        self.refused["future"] = len(self._waiting)
+        return put
+
+    def _refuse(self, reason: str, where: str, count: int = 1) -> None:
+        self.refused[reason] += count
+        self.first.setdefault(reason, where)
+
+    def _believed(self, line: bytes) -> tuple[tuple[float, int, int] | None, str]:
+        """(time, key of the id, label) of an entry that holds, or why it does not."""
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            return None, "damaged"
+        if not isinstance(entry, dict) or not _FIELDS - {"mac", "key"} <= set(entry) <= _FIELDS:
+            return None, "damaged"
+        if not isinstance(entry.get("mac"), str) or not isinstance(entry.get("key"), str):
+            return None, "unsigned"
+        at, label, identity = entry["time"], entry["label"], entry["id"]
+        if type(at) not in (int, float) or not abs(at) < 1e12:  # also NaN
+            return None, "damaged"
+        if type(label) is not int or label not in (0, 1) or not isinstance(identity, str):
+            return None, "damaged"
+        if entry["key"] != self._name:
+            return None, "of another key"
+        entry["time"] = float(at)
+        if not hmac.compare_digest(_mac(self._key, entry).encode(), entry["mac"].encode(errors="replace")):
+            return None, "forged"
+        return (entry["time"], key_of(identity), label), ""
+
+    @property
+    def problem(self) -> str:
+        """What was refused, for people; "" when nothing was."""
+        said = [f"{n} {reason} (first in {self.first[reason]})" for reason, n in sorted(self.refused.items()) if n]
+        return f"label entries refused: {', '.join(said)}" if said else ""
