@@ -16,6 +16,7 @@ from pathlib import Path
 from pipelines.run import newest_run
 from seaway.artifacts import read_json
 from seaway.config import load
+from seaway.keys import public_key
 from serving import smoke
 from serving.release_plan import plan
 from serving.release_record import traffic_summary
@@ -34,7 +35,7 @@ def main() -> int:
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     dataset, features = Path(run["outputs"]["dataset"]), Path(run["outputs"]["features"])
     with tempfile.TemporaryDirectory(prefix="seaway-parity-") as name:
-        config = load(overrides={"home": name})
+        config = load(overrides={"home": name, "trust": {"public_key": str(public_key(source))}})
         wanted = plan(config, {**request, "champion": None})
         sender = TrafficProcess(
             job_record(

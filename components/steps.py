@@ -60,13 +60,14 @@ def feast_registry(config: Config, _: dict[str, Path]) -> str:
 
 
 def registered(config: Config, outputs: dict[str, Path]) -> str:
-    """The version must still be in the registry, with its files."""
+    """The version must still be in the registry, with its files, signed."""
     from seaway.artifacts import read_json
     from seaway.registry import Registry
 
     version = read_json(outputs["out"] / "version.json")["version"]
-    record = Registry.of(config).find(version)
-    return "" if record else f"version {version} is not in the registry any more"
+    registry = Registry.of(config)
+    record = registry.find(version)
+    return registry.unsound(record) if record else f"version {version} is not in the registry any more"
 
 
 _TABLE = ("workload.name", "workload.source", "workload.sources", "workload.entities", "workload.label")
@@ -107,7 +108,7 @@ STEPS: dict[str, Step] = {
     ),
     "register": Step(
         "components.register.step:register",
-        reads=("workload.name", "tracking_uri"),
+        reads=("workload.name", "tracking_uri", "trust"),
         state=champion,
         holds=registered,
     ),

@@ -6,18 +6,19 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's relative names and bytes, as hex."""
+def content_hash(path: Path, without: Collection[str] = ()) -> str:
+    """SHA-256 of a file's bytes, or of a folder's relative names and bytes but those in ``without``, as hex."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
+            if (name := file.relative_to(path).as_posix()) not in without:
+                digest.update(f"{name}\0{content_hash(file)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -1,56 +1,47 @@
 """Model versions and their aliases, over MLflow; the only module that knows it.
 
 Importing MLflow takes seconds. Look-ups in the local SQLite file therefore read its tables directly
-(name, alias, version, source, tags), and only writing imports it.
+(seaway/registry_file.py), and only writing imports it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+import tempfile
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from seaway.artifacts import write_json
+from seaway.artifacts import content_hash, read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.registry_file import Version, find_in_file, local
+from seaway.signing import ANEW, SIGNATURE, Seal
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+SIGNED = "signed_digest"  # seaway.signing's digest of the bundle as it was signed
 _COMPLETE = "digest"  # the last tag to be set: a version without it was left by a killed registration
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered version. ``bundle`` is the folder of the model bundle (a URI when it is remote)."""
-
-    name: str
-    version: str
-    run_id: str
-    bundle: str
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def as_record(self) -> dict[str, Any]:
-        return asdict(self)
+_IDENTITY = "identity.json"
 
 
 class Registry:
     """The versions of one workload's model.
 
     ``uri`` is MLflow's tracking and registry URI; bundles go below ``artifacts`` when it is a local file.
+    Bundles are signed with ``seal``; without one they are not.
     """
 
-    def __init__(self, uri: str, name: str, artifacts: Path) -> None:
-        self._uri, self._name, self._artifacts = uri, name, artifacts
+    def __init__(self, uri: str, name: str, artifacts: Path, seal: Seal | None = None) -> None:
+        self._uri, self._name, self._artifacts, self._seal = uri, name, artifacts, seal
 
     @classmethod
     def of(cls, config: Config) -> Registry:
         uri = config.tracking_uri or f"sqlite:///{config.home / 'mlflow.db'}"
-        return cls(uri, config.workload.name, config.home / "mlartifacts")
+        return cls(uri, config.workload.name, config.home / "mlartifacts", Seal(config))
 
     # reading
 
@@ -70,6 +61,18 @@ class Registry:
         if found is None:
             raise SeawayError(f"the registry has no version {which!r} of {self._name}; `seaway run` registers one")
         return found
+
+    def unsound(self, version: Version) -> str:
+        """Why a version's bundle is not to be trusted, or "": it is signed and is the one that was registered."""
+        if self._seal is None or "://" in version.bundle:
+            return ""
+        if SIGNED not in version.tags:
+            return f"version {version.version} is not signed"
+        try:
+            self._seal.verify(Path(version.bundle), version.tags[SIGNED])
+        except SeawayError as error:
+            return str(error)
+        return ""
 
     def rival(self, digest: str) -> Version | None:
         """The champion that a model competes with: not itself, nor the baseline trained along with it."""
@@ -91,12 +94,14 @@ class Registry:
     ) -> Version:
         """Register a bundle; the same ``digest`` again gives the version it already has, with new tags.
 
-        ``identity`` is completed with model, version and run, and written into the bundle as identity.json.
+        ``identity`` is completed with model, version and run, and written into the bundle as identity.json;
+        then the bundle is signed. One that is there already and does not verify is put back and signed anew.
         ``extras`` are files or folders to keep with the run, such as figures and the model card.
         """
         client = self._client
         known = self._with_digest(digest)
         if known:
+            self._mend(known, bundle, identity)
             champion = self.find(CHAMPION)
             for key, value in tags.items():
                 if not (key == "rival" and champion and champion.version == known.version):
@@ -111,10 +116,28 @@ class Registry:
         self._keep(run_id, metrics, extras)
         source = f"{run.info.artifact_uri}/model"
         version = str(client.create_model_version(self._name, source, run_id, tags=tags).version)
-        self._write_identity(run_id, source, {**identity, "model": self._name, "version": version})
+        record = Version(self._name, version, run_id, local(source))
+        self._finish(record, bundle, digest, {**identity, "model": self._name, "version": version})
         client.set_terminated(run_id)
         client.set_model_version_tag(self._name, version, _COMPLETE, digest)
         return self.get(version)
+
+    def signed(self, version: Version) -> Version:
+        """The version, signed: one from before bundles were signed is signed now, with its trained files unchanged.
+
+        The registry's own digest says whether they are. Raises SeawayError when they are not.
+        """
+        if self._seal is None or SIGNED in version.tags or "://" in version.bundle:
+            return version
+        folder = Path(version.bundle)
+        try:
+            identity = read_json(folder / _IDENTITY)
+        except (OSError, ValueError):
+            identity = {}
+        if identity.get("version") != version.version:
+            raise SeawayError(f"{folder} is not signed and does not say that it is version {version.version}: {ANEW}")
+        self._finish(version, folder, version.tags[_COMPLETE], identity)
+        return self.get(version.version)
 
     def nominate(self, version: str | int) -> None:
         """Give ``version`` the alias candidate."""
@@ -185,12 +208,30 @@ class Registry:
             log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             log(run_id, str(path), *([path.name] if path.is_dir() else []))
 
-    def _write_identity(self, run_id: str, source: str, identity: dict[str, Any]) -> None:
-        folder = Path(_local(source))
-        if folder.is_dir():
-            write_json(folder / "identity.json", identity)
-        else:
-            self._client.log_dict(run_id, identity, "model/identity.json")
+    def _finish(self, version: Version, bundle: Path, digest: str, identity: dict[str, Any]) -> None:
+        """Write identity.json into the registered bundle and sign it, if its files still have ``digest``."""
+        folder, here = Path(version.bundle), "://" not in version.bundle
+        with tempfile.TemporaryDirectory() as temporary:
+            if not here:
+                folder = Path(shutil.copytree(bundle, Path(temporary) / "model"))
+            if content_hash(folder, without=(_IDENTITY, SIGNATURE)) != digest:
+                raise SeawayError(f"the files in {folder} are not those that were trained, so it is not signed: {ANEW}")
+            write_json(folder / _IDENTITY, identity)
+            signed = self._seal.sign(folder) if self._seal else ""
+            for name in () if here else (_IDENTITY, *([SIGNATURE] if signed else [])):
+                self._client.log_artifact(version.run_id, str(folder / name), "model")
+        if signed:
+            self._client.set_model_version_tag(self._name, version.version, SIGNED, signed)
+
+    def _mend(self, known: Version, bundle: Path, identity: dict[str, Any]) -> None:
+        """Sign a known version anew, from the bundle that it was made of, where it cannot be trusted as it is."""
+        with suppress(SeawayError):
+            known = self.signed(known)
+        if self.unsound(known):
+            shutil.rmtree(known.bundle)
+            shutil.copytree(bundle, known.bundle)
+            made = {**identity, "model": self._name, "version": known.version}
+            self._finish(known, bundle, known.tags[_COMPLETE], made)
 
     def _drop_candidate(self, version: str) -> None:
         candidate = self.find(CANDIDATE)
@@ -205,32 +246,7 @@ class Registry:
             found = look_up(self._name, which)
         except MlflowException:
             return None
-        return Version(self._name, str(found.version), found.run_id, _local(found.source), dict(found.tags))
+        return Version(self._name, str(found.version), found.run_id, local(found.source), dict(found.tags))
 
     def _find_in_file(self, which: str) -> Version | None:
-        if not self._file or not self._file.exists():
-            return None
-        with closing(sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-            if which.isdigit():
-                version = int(which)
-            else:
-                query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
-                row = db.execute(query, (self._name, which)).fetchone()
-                if row is None:
-                    return None
-                version = row[0]
-            query = (
-                "SELECT run_id, source FROM model_versions "
-                "WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
-            )
-            row = db.execute(query, (self._name, version)).fetchone()
-            if row is None:
-                return None
-            query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
-            tags = dict(db.execute(query, (self._name, version)).fetchall())
-        return Version(self._name, str(version), row[0], _local(row[1]), tags)
-
-
-def _local(source: str) -> str:
-    """A file URI as a path; any other URI as it is."""
-    return unquote(urlparse(source).path) if source.startswith("file://") else source
+        return find_in_file(self._file, self._name, which) if self._file and self._file.exists() else None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import read_json
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
+from seaway.signing import opened
 from serving.wire import MAX_NUMBER, Refused, guard, header_id, read_request
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,23 @@ log = logging.getLogger(__name__)
 class ModelServer:
     """Serves one model bundle. ``online_store``: JSON text of the store's settings; ``project``: Feast's.
 
-    ``log``: the folder of prediction logs; none without it.
+    ``log``: the folder of prediction logs; none without it. ``digest`` and ``public_key``: the bundle must be
+    this one and signed with the key of this file; without them, which no release does, it is not checked.
     """
 
-    def __init__(self, bundle: str, online_store: str = "{}", project: str = "seaway", log: str = "", **further: Any):
+    def __init__(
+        self,
+        bundle: str,
+        online_store: str = "{}",
+        project: str = "seaway",
+        log: str = "",
+        digest: str = "",
+        public_key: str = "",
+        **further: Any,
+    ):
         self.bundle = Path(bundle)
         self.online_store = json.loads(online_store)
-        self.project, self.log = project, log
+        self.project, self.log, self.digest, self.public_key = project, log, digest, public_key
         if further:
             raise SeawayError(f"unknown parameter of {type(self).__name__}: {', '.join(sorted(further))}")
         self.model_error_handler = guard()  # Seldon registers this blueprint
@@ -50,9 +61,9 @@ class ModelServer:
         from serving.metrics import ServerMetrics
         from serving.prediction_log import AnswerLog, file_of
 
-        record = read_json(self.bundle / "model.json")
-        identity_file = self.bundle / "identity.json"
-        identity = read_json(identity_file) if identity_file.exists() else {}
+        read = self._trusted()
+        record = json.loads(read("model.json"))
+        identity = json.loads(read("identity.json")) if (self.bundle / "identity.json").exists() else {}
         self.spec = FeatureSpec.from_record(record["features"])
         keys = {view.key for view in (*self.spec.windows, *self.spec.latest)}
         self._measures = [name for name in self.spec.inputs if name != self.spec.time and name not in keys]
@@ -68,11 +79,19 @@ class ModelServer:
             "feature_hash": self.spec.hash,
         }
         self._reader = OnlineReader(self.online_store, self.project, self.spec)
-        self._session = _session(self.bundle / "model.onnx", len(self.spec.names))
+        self._session = _session(read("model.onnx"), len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
         self.counts = ServerMetrics(registry)
         lost = self.counts.lost.inc
         self._answers = AnswerLog(file_of(self.log), self.lineage["model_version"], lost) if self.log else None
+
+    def _trusted(self) -> Callable[[str], bytes]:
+        """Gives the bytes of the bundle's files, each as it was signed; SeawayError for a bundle that is not."""
+        if not self.digest and not self.public_key:
+            return lambda name: (self.bundle / name).read_bytes()
+        if not self.digest or not self.public_key:
+            raise SeawayError("the parameters digest and public_key go together: give both")
+        return opened(self.bundle, Path(self.public_key), self.digest).read
 
     def health_status(self) -> str:
         """Answers once the model is loaded; Seldon serves it at /health/status."""
@@ -151,14 +170,14 @@ class ModelServer:
         return self._session.run(["probability"], {"features": features})[0]
 
 
-def _session(path: Path, width: int) -> Any:
+def _session(model: bytes, width: int) -> Any:
     """An onnxruntime session of one thread; SeawayError when the model's input is not (rows, width)."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     if len(shape) != 2 or shape[1] != width:
-        raise SeawayError(f"{path.name} takes {shape}, the feature definitions give {width} features")
+        raise SeawayError(f"model.onnx takes {shape}, the feature definitions give {width} features")
     return session

@@ -11,7 +11,9 @@ from typing import Any
 from seaway.artifacts import read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.keys import public_key
 from seaway.online import project_name
+from seaway.signing import Seal
 from serving import manifests
 from serving.rollout import state as states
 from serving.rollout.rules import Rules
@@ -100,6 +102,7 @@ def harmed(config: Config, request: Mapping[str, Any], faults: Mapping[str, Any]
     shutil.copytree(candidate["bundle"], folder)
     identity = read_json(folder / "identity.json") if (folder / "identity.json").exists() else {}
     write_json(folder / "identity.json", {**identity, "version": version})
+    Seal(config).sign(folder)
     champion = Registry.of(config).find(CHAMPION)
     return {
         **request,
@@ -122,7 +125,10 @@ def online_store(config: Config, release: str) -> dict[str, Any]:
 def predictor(
     config: Config, version: Mapping[str, Any], traffic: int, store: Mapping[str, Any], faults: Mapping[str, Any]
 ) -> manifests.Predictor:
-    """One registered version as a predictor; ``faults`` harm it on purpose."""
+    """One registered version as a predictor; ``faults`` harm it on purpose.
+
+    Its server serves the bundle that is there now, if it is the registered one and signed; else SeawayError.
+    """
     return manifests.Predictor(
         name=predictor_name(version),
         traffic=traffic,
@@ -130,7 +136,20 @@ def predictor(
         online_store=store,
         project=project_name(config.workload.name),
         version=str(version["version"]),
-        parameters=faults,
+        parameters={**_trust(config, version), **faults},
         replicas=config.serving.replicas,
         **({"model_class": FAULTY} if faults else {}),
     )
+
+
+def _trust(config: Config, version: Mapping[str, Any]) -> dict[str, str]:
+    """What the server checks before it reads the bundle, and the controller before it promotes it."""
+    from seaway.registry import SIGNED, Registry
+
+    registry = Registry.of(config)
+    known = registry.find(version["version"])
+    # a copy that is harmed on purpose is signed, and not registered
+    registered = known is not None and known.bundle == str(version["bundle"])
+    expected = registry.signed(known).tags.get(SIGNED, "") if registered else ""
+    digest = Seal(config).verify(Path(version["bundle"]), expected)
+    return {"digest": digest, "public_key": str(public_key(config))}

@@ -100,7 +100,7 @@ def test_a_model_does_not_compete_with_itself_or_its_own_baseline(registry, tmp_
 
 def test_a_registration_that_was_killed_leaves_nothing_behind(registry, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_write_identity", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(registry, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             register(registry, tmp_path)
     assert registry.find("1") is None

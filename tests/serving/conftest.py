@@ -44,11 +44,31 @@ def message(*rows, **tags):
 
 @dataclass(frozen=True)
 class Bundles:
-    """Makes bundles below a folder; ``store`` is the online store's settings, without any history."""
+    """Makes signed bundles below a folder; ``store`` is the online store's settings, without any history."""
 
     folder: Path
     store: dict[str, str]
     spec: FeatureSpec = SPEC
+
+    @property
+    def trust(self) -> dict[str, str]:
+        """The section trust of a configuration: the keys that sign the bundles, made at first use."""
+        from seaway.config import load
+        from seaway.keys import ensure_keys
+
+        private, public = ensure_keys(load(overrides={"home": str(self.folder)}))
+        return {"private_key": str(private), "public_key": str(public)}
+
+    def trusted(self, bundle: str) -> dict[str, str]:
+        """The parameters digest and public_key of a predictor that serves the bundle."""
+        from seaway.signing import digest
+
+        return {"digest": digest(Path(bundle)), "public_key": self.trust["public_key"]}
+
+    def sign(self, bundle: str | Path) -> str:
+        from seaway.signing import sign
+
+        return str(sign(Path(bundle), Path(self.trust["private_key"])).parent)
 
     def make(self, version: str, bias: float = -1.0, weight: float = 0.1, **changes) -> str:
         """sigmoid(bias + weight * amount_now), threshold 0.5, registered as ``version``."""
@@ -85,7 +105,7 @@ class Bundles:
         }
         write_json(out / "model.json", record | changes)
         write_json(out / "identity.json", {"version": version, "run": f"run-{version}", "feature_hash": self.spec.hash})
-        return str(out)
+        return self.sign(out)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,14 @@ def shop(tmp_path_factory):
     from components.validate.step import validate
 
     home = tmp_path_factory.mktemp("home")
-    config = load(overrides={**OVERRIDES, "home": str(home)})
+    bundles = Bundles(home, {})
+    config = load(overrides={**OVERRIDES, "home": str(home), "trust": bundles.trust})
     spec = resolve(config.workload.features, config.root)
     ingest(config.workload, config.root, "release", home / "raw")
     validate(config.workload, home / "raw", home / "valid", home / "quarantine.parquet")
     features(config.workload, spec, home / "valid", home / "features")
     dataset(config, spec, home / "features", home / "dataset")
-    return home, config, Bundles(home, {}, spec)
+    return home, config, replace(bundles, spec=spec)
 
 
 def request_for(bundles, name, candidate, champion=None, **model):
@@ -75,7 +77,11 @@ def request_for(bundles, name, candidate, champion=None, **model):
 
 
 def at(config, home, **changes):
-    return load(overrides={**OVERRIDES, "home": str(home), **changes})
+    return load(overrides=overrides(config, home, **changes))
+
+
+def overrides(config, home, **changes):
+    return {**OVERRIDES, "home": str(home), "trust": config.trust.model_dump(), **changes}
 
 
 def left_over(home):
@@ -109,7 +115,7 @@ def test_killed_in_the_middle_it_goes_on_and_is_promoted_once(shop, tmp_path):
     home, config, bundles = shop
     config = at(config, tmp_path)
     request = request_for(bundles, "good", "2", "1")
-    command = [json.dumps([{**OVERRIDES, "home": str(tmp_path)}, request, str(home)])]
+    command = [json.dumps([overrides(config, tmp_path), request, str(home)])]
     folder = tmp_path / "releases" / "good"
     first = subprocess.Popen([sys.executable, "-c", DRIVER, *command], cwd=project_root(), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
@@ -211,7 +217,7 @@ def test_a_first_release_and_an_interrupted_one(shop, tmp_path):
     assert record["champion"] is None and record["traffic"]["failed"] == 0
 
     request = request_for(bundles, "second", "6", "5")
-    command = [json.dumps([{**OVERRIDES, "home": str(tmp_path)}, request, str(home)])]
+    command = [json.dumps([overrides(config, tmp_path), request, str(home)])]
     child = subprocess.Popen([sys.executable, "-c", DRIVER, *command], cwd=project_root(), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 90
     while not (tmp_path / "releases" / "second" / "predictions" / "sent.json").exists():
@@ -231,6 +237,7 @@ def test_a_candidate_that_cannot_be_served_is_rolled_back(shop, tmp_path):
     config = at(config, tmp_path)
     request = request_for(bundles, "broken", "8", "1")
     Path(request["candidate"]["bundle"], "model.onnx").write_bytes(b"not a model")
+    bundles.sign(request["candidate"]["bundle"])
     record = run_release(config, request, dataset=home / "dataset", features=home / "features", rollback=lambda v: None)
     assert record["verdict"] == "rolled back" and "cannot be served" in record["reason"]
     assert gone(tmp_path), left_over(tmp_path)

@@ -1,0 +1,42 @@
+"""Whether the artifact behind a canary may be promoted: signed, unchanged, and the one that was compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seaway.errors import SeawayError
+from seaway.signing import opened
+from serving import manifests
+from serving.rollout.state import CANDIDATE, State
+
+
+def check(obj: Mapping[str, Any], state: State, trusted: Path | None = None) -> str:
+    """Why the canary's bundle may not be promoted, or "". Never raises: what cannot be read is not trusted.
+
+    Bundle, digest and key are those in the canary's parameters, which its server checked and the spec hash
+    covers. ``trusted``: the key of the controller's own configuration; the parameters must name the same.
+    """
+    try:
+        named = {n: manifests.parameters(p) for n, p in manifests.predictors(obj).items() if not p.get("shadow")}
+        return _problem(obj, named.get(state.canary), trusted)
+    except SeawayError as error:
+        return str(error)
+    except Exception as error:  # of whatever stands in an object that others can write
+        return f"the canary's bundle cannot be checked: {type(error).__name__}: {error}"
+
+
+def _problem(obj: Mapping[str, Any], canary: Mapping[str, str] | None, trusted: Path | None) -> str:
+    if canary is None:
+        return "the object has no canary, so no bundle to check"
+    if missing := [name for name in ("bundle", "digest", "public_key") if not canary.get(name)]:
+        return f"the canary does not say which bundle to trust: it lacks the parameter {', '.join(missing)}"
+    if trusted is not None and Path(canary["public_key"]) != trusted:
+        return f"the canary trusts the key {canary['public_key']}, the controller {trusted}"
+    identity = json.loads(obj["metadata"].get("annotations", {}).get(CANDIDATE) or "{}")
+    if identity.get("digest", canary["digest"]) != canary["digest"]:
+        return f"the canary serves the bundle {canary['digest'][:12]}..., not the candidate's"
+    opened(Path(canary["bundle"]), Path(canary["public_key"]), canary["digest"])
+    return ""
