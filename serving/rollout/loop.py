@@ -9,37 +9,57 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from seaway.errors import SeawayError
 from serving import manifests
+from serving.rollout import rules as rules_of
 from serving.rollout import state as states
+from serving.rollout.decisions import DecisionLog
 from serving.rollout.journal import Journal
-from serving.rollout.policy import decide
+from serving.rollout.observe import observe
+from serving.rollout.policy import LONGEST_BLOCK_S, decide
 from serving.rollout.rules import Decision, Observation, Rules
-from serving.rollout.state import RUNNING, State
-from serving.rollout.words import rows
-from serving.substrate.base import FAILED, Conflict, Substrate
+from serving.rollout.settle import settle
+from serving.rollout.state import PROVISIONAL, RUNNING, UNDER_WAY, State
+from serving.rollout.words import rows, split_row
+from serving.substrate.base import Conflict, Substrate
+
+SKIP_S = LONGEST_BLOCK_S / 2  # a hold without anything new is not written, at most for so long
+CHECKED = ("promote", "promote provisionally", "confirm", "give up")  # decisions that ask for the artifact
+_ITSELF = ("now", "blocks", "observed", "reason", "head", "seq", "counts", "read_at")  # no news in these fields
 
 
 class Rollout:
-    """The loop of one released object. ``on_event`` gets one line of text for each thing worth saying."""
+    """The loop of one released object. ``on_event`` gets one line of text for each thing worth saying.
+
+    ``rules``: None takes those in the object. ``pairs`` gives the cumulative readings of guardrails on pairs,
+    with what is wrong with them under "problem". ``artifact`` says why the canary may not be promoted, or "".
+    """
 
     def __init__(
         self,
         substrate: Substrate,
         name: str,
-        rules: Rules,
+        rules: Rules | None = None,
         *,
+        log: DecisionLog | None = None,
+        ledger: Path | None = None,
         journal: Journal | None = None,
+        pairs: Callable[[State], Mapping[str, Any]] | None = None,
+        artifact: Callable[[dict[str, Any]], str] | None = None,
         on_event: Callable[[str], None] = print,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.substrate, self.name, self.rules = substrate, name, rules
-        self.journal, self.on_event, self.clock = journal, on_event, clock
+        self.log, self.ledger, self.journal = log, ledger, journal
+        self.pairs, self.artifact = pairs, artifact
+        self.on_event, self.clock = on_event, clock
         self._said = ""
+        self._settled: tuple[str, float, str] | None = None
 
     def step(self, ended: bool = False) -> Decision:
         """One pass; after a Conflict the state is as it was and the next pass decides anew."""
@@ -47,48 +67,96 @@ class Rollout:
         state = states.load(obj)
         if state is None:
             raise SeawayError(f"{self.name!r} has no release under way: start one with `seaway release start`")
-        if state.phase != RUNNING:
+        rules = self.rules or rules_of.load(obj)
+        self._settle(obj, state, rules)
+        if state.phase not in UNDER_WAY:
             return Decision("none", state, None, state.reason)
-        decision = decide(state, observe(self.substrate, obj, state, self.clock(), ended), self.rules)
+        seen = observe(self.substrate, obj, state, self.clock(), ended, rules=rules, pairs=self.pairs)
+        decision = decide(state, seen, rules)
+        if self.artifact and decision.action in CHECKED:
+            seen = replace(seen, artifact=self._artifact(obj))
+            decision = decide(state, seen, rules)
+        if nothing_new(state, decision):
+            return decision
+        decision = replace(decision, state=self._logged(state, seen, decision, rules))
+        changed = applied(obj, decision)
         try:
-            self.substrate.write(applied(obj, decision))
+            self.substrate.write(changed)
         except Conflict:
             return Decision("hold", state, None, "the object was written by someone else: deciding anew")
         self._tell(decision, state)
+        self._settle(changed, decision.state, rules)
         return decision
 
     def run(self, stop: threading.Event, period: float, ended: Callable[[], bool] = lambda: False) -> State:
-        """Steps every ``period`` seconds until a verdict or ``stop``; returns the last state.
+        """Steps every ``period`` seconds (60 at the most) until a verdict or ``stop``; returns the last state.
 
-        A substrate that fails for a while is asked again; nothing is decided meanwhile.
+        A substrate that fails for a while is asked again; nothing is decided meanwhile. With the traffic
+        ended, a provisional promotion is left as it is after one more look: its labels come later.
         """
+        period = min(period, LONGEST_BLOCK_S)
         due = time.monotonic()
         state = states.load(self.substrate.read(self.name))
         while not stop.is_set():
+            over, seen = ended(), False
             try:
-                state = self.step(ended()).state
+                decision = self.step(over)
+                state, seen = decision.state, decision.action != "promote provisionally"
             except (OSError, SeawayError) as error:
                 self._say(f"cannot go on yet: {error}")
-            if state is not None and state.phase != RUNNING:
+            if state is not None and (state.phase not in UNDER_WAY or (state.phase == PROVISIONAL and over and seen)):
                 break
             due = max(due + period, time.monotonic())
             stop.wait(due - time.monotonic())
         return state
 
+    def _logged(self, state: State, seen: Observation, decision: Decision, rules: Rules) -> State:
+        """The decision in its log, before it is done. A full disk does not keep a harmful canary up."""
+        if self.log is None:
+            return decision.state
+        try:
+            return self.log.append(state, seen, decision, rules)
+        except OSError as error:
+            if decision.action != "roll back":
+                raise
+            self._say(f"this rollback is missing in the decision log, which cannot be written: {error}")
+            return decision.state
+
+    def _artifact(self, obj: dict[str, Any]) -> str:
+        try:
+            return self.artifact(obj)
+        except (OSError, SeawayError) as error:
+            return f"it cannot be checked: {error}"
+
+    def _settle(self, obj: Mapping[str, Any], state: State, rules: Rules) -> None:
+        """Event and ledger of a phase, once; tried again at the next step when they cannot be written."""
+        phase = (state.release, state.started, state.phase)
+        if state.phase == RUNNING or self._settled == phase:
+            return
+        try:
+            settle(self.substrate, obj, state, rules, self.ledger)
+            self._settled = phase
+        except (OSError, SeawayError) as error:
+            self._say(f"the ledger cannot be written yet: {error}")
+
     def _tell(self, decision: Decision, before: State) -> None:
         state = decision.state
-        if decision.action == "hold":
-            if self.journal:
-                self.journal.add("evidence", rows(state))
-            # a hold is worth a line when its kind of reason changes, not each time its numbers do
-            if decision.reason.split(":")[0].split("(")[0] != before.reason.split(":")[0].split("(")[0]:
-                self._say(f"hold: {decision.reason}", state.now)
-            return
         if self.journal:
             self.journal.add("evidence", rows(state))
-            if decision.weights:
-                by_role = {role: decision.weights.get(getattr(state, role), 0) for role in ("stable", "canary")}
+            split = split_row(state)
+            self.journal.add("split", [split] if split else [])
+        if decision.action in ("hold", "freeze") and decision.weights is None:
+            # a hold is worth a line when its kind of reason changes, not each time its numbers do
+            if kind(decision.reason) != kind(before.reason):
+                self._say(f"{decision.action}: {decision.reason}", state.now)
+            return
+        if decision.weights:
+            by_role = {role: decision.weights.get(getattr(state, role), 0) for role in ("stable", "canary")}
+            if self.journal:
                 self.journal.add("weights", [{"t": state.now, **by_role, "predictors": decision.weights}])
+        if state.phase == before.phase:  # a new phase is told when it is settled
+            words = "PutBack" if decision.action == "hold" else decision.action.title().replace(" ", "")
+            self.substrate.event(self.name, words, f"{state.release}: {decision.reason}", decision.action != "ramp")
         self._say(f"{decision.action}: {decision.reason}", state.now)
 
     def _say(self, text: str, t: float | None = None) -> None:
@@ -100,26 +168,25 @@ class Rollout:
         self.on_event(text)
 
 
-def observe(substrate: Substrate, obj: dict[str, Any], state: State, now: float, ended: bool = False) -> Observation:
-    """What can be seen at this instant; what cannot be read is left out and named."""
-    seen = Observation(
-        now=now,
-        spec=states.spec_hash(obj, state.stable, state.canary),
-        gone=next((n for n in (state.canary, state.stable) if n not in manifests.predictors(obj)), None),
-        frozen=states.is_frozen(obj),
-        abort=states.abort_reason(obj),
-        ended=ended,
-    )
-    try:
-        counters = substrate.counters(obj["metadata"]["name"])
-        status = substrate.status(obj["metadata"]["name"])
-    except (OSError, SeawayError) as error:
-        return replace(seen, problem=f"no observation: {error}")
-    failed = (status.message or "no reason was given") if status.state == FAILED else ""
-    return replace(seen, counters=counters, ready=status.ready, restarts=status.restarts, failed=failed)
+def nothing_new(state: State, decision: Decision) -> bool:
+    """Whether a hold may stay unwritten: the next observation then covers this one's time too."""
+    new = decision.state
+    if decision.action not in ("hold", "freeze") or decision.weights is not None or not state.rules:
+        return False
+    same = replace(new, **{name: getattr(state, name) for name in _ITSELF})
+    return same == state and kind(new.reason) == kind(state.reason) and 0 <= new.now - state.now < SKIP_S
+
+
+def kind(reason: str) -> str:
+    """What a reason says, without its numbers."""
+    return reason.split(":")[0].split("(")[0]
 
 
 def applied(obj: dict[str, Any], decision: Decision) -> dict[str, Any]:
-    """The object after a decision: weights and state together, for one write."""
+    """The object after a decision: weights and state together, for one write. A verdict ends the shadow."""
+    over = decision.state.phase not in UNDER_WAY
     changed = manifests.with_traffic(obj, decision.weights) if decision.weights is not None else obj
+    if over and manifests.shadow(changed):
+        listed = [p for p in changed["spec"]["predictors"] if not p.get("shadow")]
+        changed = {**changed, "spec": {**changed["spec"], "predictors": listed}}
     return states.store(changed, decision.state)

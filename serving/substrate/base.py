@@ -39,19 +39,21 @@ class Status:
 
 @dataclass(frozen=True)
 class Counters:
-    """Cumulative counts of one predictor since it came; a crash may set parts back to zero.
+    """Cumulative counts of one source: one process, pod or gateway that counts for one predictor.
 
-    ``requests`` all that the proxy gave it, each once; ``errors`` those of them that it failed: a 5xx,
-    a lost or refused connection, a timeout, also when another predictor then answered the caller.
+    ``requests`` all that the proxy gave the predictor, each once; ``errors`` those of them that it failed:
+    a 5xx, a lost or refused connection, a timeout, also when another predictor then answered the caller.
     ``slow`` by edge: requests that took longer than that many milliseconds. ``answered`` rows scored
-    and ``decisions`` rows decided positive, by the predictor's own count.
+    and ``decisions`` rows decided positive, by the predictor's own count. None: this source does not
+    count that. A new source starts at zero; a source that restarts under its name does too.
     """
 
-    requests: int = 0
-    errors: int = 0
-    slow: dict[int, int] = field(default_factory=dict)
-    decisions: int = 0
-    answered: int = 0
+    requests: int | None = 0
+    errors: int | None = 0
+    slow: dict[int, int] | None = field(default_factory=dict)
+    decisions: int | None = 0
+    answered: int | None = 0
+    at: float | None = None  # when the counts were taken, seconds since the epoch; None: now
 
 
 class Substrate(Protocol):
@@ -79,5 +81,14 @@ class Substrate(Protocol):
     def wait_ready(self, name: str, timeout: float = 60.0) -> Status:
         """Wait until all predictors are ready and the weights are as written; SeawayError says what is not."""
 
-    def counters(self, name: str) -> dict[str, Counters]:
-        """The counts of each predictor in the object, and of no other."""
+    def counters(self, name: str) -> dict[str, dict[str, Counters]]:
+        """By predictor of the object that callers get answers from (no shadow), and by source."""
+
+    def names(self) -> list[str]:
+        """The objects that carry a rollout's state (annotation seaway.dev/rollout), sorted."""
+
+    def event(self, name: str, reason: str, text: str, warning: bool = False) -> None:
+        """Say what happened to an object where people look for it. ``reason``: one word in CamelCase.
+
+        Never raises: an event that cannot be stored is lost.
+        """

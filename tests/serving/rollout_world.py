@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from seaway.artifacts import canonical_json
 from seaway.evidence.rates import Rail
 from serving import manifests
 from serving.rollout import state as states
@@ -35,11 +36,12 @@ class World:
     def __init__(self, rates, seed=0, name="shop"):
         self.name, self.rates, self.now = name, rates, 1_000_000.0
         self.objects, self.version = {}, 0
-        self.totals = {p: np.zeros(5, dtype=int) for p in rates}
         self.ready, self.restarts = dict.fromkeys(rates, True), dict.fromkeys(rates, 0)
         self.draw = np.random.default_rng(seed)
         self.writes = []  # every stored object's weights and phase
         self.fail_counters = None
+        self.sources = {p: {"a": np.zeros(5, dtype=int)} for p in rates}  # by predictor and pod
+        self.events = []
 
     def begin(self, release="shop-2", ramp=10, rules=RULES):
         listed = [
@@ -48,6 +50,7 @@ class World:
         ]
         obj = manifests.seldon_deployment(self.name, "default", listed)
         spec = states.spec_hash(obj, "v1", "v2")
+        obj = states.annotated(obj, {states.RULES: canonical_json(rules.record())})
         self.create(states.store(obj, states.begin(release, "v1", "v2", spec, self.now, rules.rails)))
         return self
 
@@ -88,9 +91,17 @@ class World:
             raise self.fail_counters
         found = {}
         for predictor in manifests.weights(self.read(name)):
-            n, errors, slow, decisions, answered = (int(v) for v in self.totals[predictor])
-            found[predictor] = Counters(n, errors, {100: slow}, decisions, answered)
+            found[predictor] = {}
+            for pod, totals in self.sources[predictor].items():
+                n, errors, slow, decisions, answered = (int(v) for v in totals)
+                found[predictor][pod] = Counters(n, errors, {100: slow}, decisions, answered, at=self.now)
         return found
+
+    def names(self):
+        return sorted(name for name, obj in self.objects.items() if states.annotations(obj).get(states.STATE))
+
+    def event(self, name, reason, text, warning=False):
+        self.events.append((name, reason, text, warning))
 
     def pass_time(self, seconds=1.0, rate=60):
         weights = manifests.weights(self.read(self.name))
@@ -101,9 +112,13 @@ class World:
         ):
             errors, slow, decisions = self.rates[predictor]
             failed = self.draw.binomial(n, errors)
-            self.totals[predictor] += np.array(
+            pods = self.sources[predictor]
+            pods[sorted(pods)[self.version % len(pods)]] += np.array(
                 [n, failed, self.draw.binomial(n, slow), self.draw.binomial(n - failed, decisions), n - failed]
             )
+
+    def requests(self):
+        return int(sum(totals[0] for pods in self.sources.values() for totals in pods.values()))
 
     def clock(self):
         return self.now
@@ -117,6 +132,7 @@ class World:
     def _put(self, obj):
         self.version += 1
         stored = copy.deepcopy(obj)
+        stored["metadata"].setdefault("uid", f"uid-{self.version}")
         stored["metadata"]["resourceVersion"] = str(self.version)
         self.objects[obj["metadata"]["name"]] = stored
         text = states.annotations(stored).get(states.STATE, "")

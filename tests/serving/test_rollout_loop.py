@@ -117,7 +117,7 @@ def test_two_loops_at_once_count_nothing_twice():
             break
     check(world)
     errors = world.state().evidence["errors"]
-    assert errors["n_c"] + errors["n_s"] <= int(sum(t[0] for t in world.totals.values()))
+    assert errors["n_c"] + errors["n_s"] <= world.requests()
     assert world.state().phase == PROMOTED
 
 
