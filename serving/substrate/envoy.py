@@ -231,5 +231,7 @@ def _route(route: Route) -> dict[str, Any]:
 
 
 def _copies(cluster: str, percent: int) -> dict[str, Any]:
-    fraction = {"default_value": {"numerator": percent, "denominator": "HUNDRED"}}
+    # Envoy draws one number a request: out of a hundred it would copy those of the first predictor first, out
+    # of a million (as Istio asks) the copies are drawn without regard to who answers
+    fraction = {"default_value": {"numerator": percent * 10_000, "denominator": "MILLION"}}
     return {"cluster": cluster, "runtime_fraction": fraction, "disable_shadow_host_suffix_append": True}

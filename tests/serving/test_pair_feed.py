@@ -145,7 +145,8 @@ def test_read_bit_by_bit_or_all_at_once_it_is_the_same(tmp_path, seed):
         put(tmp_path / "answers" / f"{name}.jsonl", streams[name][:piece])
         streams[name] = streams[name][piece:]
         if draw.random() < 0.5:
-            tell(tmp_path / "labels", KEY, [(f"id-{draw.randrange(300)}", draw.randrange(2), T - draw.random())])
+            some = [(f"id-{draw.randrange(300)}", draw.randrange(2), T - draw.random()) for _ in range(20)]
+            tell(tmp_path / "labels", KEY, some)
         if draw.random() < 0.4:
             found = long.read()
             if draw.random() < 0.3:
