@@ -105,8 +105,8 @@ def opened(bundle: Path, trusted: Path, expected: str = "") -> Sealed:
     expected one.
     """
     bundle = Path(bundle)
-    signed = _signed_files(bundle, Path(trusted))
     there = dict(_walk(bundle))
+    signed = _signed_files(bundle, Path(trusted))
     if extra := sorted(set(there) - set(signed)):
         raise SeawayError(f"{bundle} holds what was not signed: {_some(extra)}. Remove it, or {ANEW}")
     if missing := sorted(set(signed) - set(there)):
@@ -183,12 +183,14 @@ def _check(payload: bytes, signature: bytes, hint: str, trusted: Path, file: Pat
     text = b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
     try:
         key.verify(signature, text, ec.ECDSA(algorithm))
+        fits = True
     except InvalidSignature:
-        if hint != hashlib.sha256(pem).hexdigest():
-            raise SeawayError(
-                f"{file} was made with another key than {trusted}: restore the key pair, or {ANEW}"
-            ) from None
-        raise SeawayError(f"{file} was changed after it was made: restore it, or {ANEW}") from None
+        fits = False
+    named = hint == hashlib.sha256(pem).hexdigest()  # the signature says which key made it
+    if not fits and not named:
+        raise SeawayError(f"{file} was made with another key than {trusted}: restore the key pair, or {ANEW}")
+    if not fits or not named:
+        raise SeawayError(f"{file} was changed after it was made: restore it, or {ANEW}")
 
 
 def _listed(payload: bytes, file: Path) -> dict[str, str]:

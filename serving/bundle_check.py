@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from seaway.errors import SeawayError
 from seaway.signing import opened
 from serving import manifests
-from serving.rollout.state import CANDIDATE, State
+from serving.rollout import state as states
+from serving.rollout.state import State
 
 
 def check(obj: Mapping[str, Any], state: State, trusted: Path | None = None) -> str:
@@ -35,8 +35,7 @@ def _problem(obj: Mapping[str, Any], canary: Mapping[str, str] | None, trusted: 
         return f"the canary does not say which bundle to trust: it lacks the parameter {', '.join(missing)}"
     if trusted is not None and Path(canary["public_key"]) != trusted:
         return f"the canary trusts the key {canary['public_key']}, the controller {trusted}"
-    identity = json.loads(obj["metadata"].get("annotations", {}).get(CANDIDATE) or "{}")
-    if identity.get("digest", canary["digest"]) != canary["digest"]:
+    if states.candidate(obj).get("digest", canary["digest"]) != canary["digest"]:
         return f"the canary serves the bundle {canary['digest'][:12]}..., not the candidate's"
     opened(Path(canary["bundle"]), Path(canary["public_key"]), canary["digest"])
     return ""
