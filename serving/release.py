@@ -7,7 +7,6 @@ log has what was sent. Run again after the verdict it returns the stored record.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,14 +16,19 @@ from typing import Any
 
 from seaway.config import Config, duration
 from seaway.errors import SeawayError
-from serving import release_record, smoke
+from serving import bundle_check, release_record, smoke
+from serving.release_enter import begin_journal, enter
+from serving.release_follow import follow
 from serving.release_guard import alone, interrupts
-from serving.release_plan import Plan, harmed, plan
+from serving.release_plan import Plan, answers_folder, harmed, plan
 from serving.rollout import state as states
+from serving.rollout.decisions import NAME, DecisionLog
+from serving.rollout.feeds import pairs_of
 from serving.rollout.journal import Journal
 from serving.rollout.loop import Rollout
-from serving.rollout.state import HELD, PROMOTED, RUNNING, State
-from serving.substrate.base import NotFound, Substrate
+from serving.rollout.state import HELD, PROMOTED, UNDER_WAY, State
+from serving.substrate.base import Substrate
+from serving.substrate.choose import substrate_of
 from serving.traffic_process import TrafficProcess, job_record
 
 READY_S = 90.0
@@ -54,6 +58,9 @@ def run_release(
     ``run``: the training run's record, whose ``outputs`` name the data set and features folders; or give
     ``dataset`` and ``features``. ``traffic``: replay held-out events at ``config.release.rate`` (without it
     the release waits for requests from elsewhere). ``offset`` and ``limit`` choose rows of the replay.
+    On a cluster nothing is sent or started here: the controller there decides, and this follows it.
+    With labels configured, the traffic may end before they have told: the verdict is then "provisional",
+    and the same call later, or a controller, goes on.
     ``promote`` and ``rollback`` get the version; by default the registry's aliases follow the verdict, but
     never for a candidate harmed on purpose. Ctrl-C and SIGTERM stop everything and leave the release to be
     gone on with. Raises SeawayError for what a person must mend.
@@ -68,7 +75,11 @@ def run_release(
         if known:
             on_event(f"{wanted.name} was decided before: {known['verdict']}")
             return known
-        release = _Release(config, wanted, substrate or _local(config), on_event, dataset, features)
+        place = substrate or substrate_of(config)
+        if config.serving.substrate != "local":
+            state = follow(place, wanted, on_event)
+            return release_record.conclude(config, wanted, state, {}, None, promote=promote, rollback=rollback)
+        release = _Release(config, wanted, place, on_event, dataset, features)
         state = release.run(traffic, offset, limit)
         numbers = release_record.traffic_summary(wanted.folder, config, release.sent)
         parity = smoke.parity(config, wanted, dataset, wanted.folder / "predictions.parquet", offset)
@@ -94,11 +105,9 @@ class _Release:
 
     def run(self, traffic: bool, offset: int, limit: int | None) -> State:
         """To the verdict; returns the final state."""
-        state = self._enter()
-        self.journal = Journal(self.plan.folder / "journal.jsonl")
-        if not self.journal.path.exists():
-            self._note_weights(state)
-        if state.phase == RUNNING:
+        state = enter(self.substrate, self.plan, self.on_event)
+        self.journal = begin_journal(self.plan, state)
+        if state.phase in UNDER_WAY:
             state = self._decided(traffic, offset, limit)
         return state
 
@@ -137,28 +146,6 @@ class _Release:
             if end:
                 end()
 
-    def _enter(self) -> State:
-        """The object as this release needs it: gone on with where it is there already, else begun."""
-        name, fresh = self.plan.obj["metadata"]["name"], self.plan.begun(time.time())
-        wanted = states.store(self.plan.obj, fresh)
-        try:
-            found = self.substrate.read(name)
-        except NotFound:
-            found = None
-        known = states.load(found) if found else None
-        if known and known.release == self.plan.name and known.spec == self.plan.spec:
-            self.on_event(f"{self.plan.name} goes on from where it was: {known.phase}, {known.reason or 'just begun'}")
-            return known
-        for leftover in ("predictions", "journal.jsonl", "predictions.parquet", release_record.RECORD):
-            path = self.plan.folder / leftover
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        if found is None:
-            self.substrate.create(wanted)
-        else:
-            kept = {k: found["metadata"][k] for k in ("uid", "resourceVersion", "generation") if k in found["metadata"]}
-            self.substrate.write({**wanted, "metadata": {**wanted["metadata"], **kept}})
-        return fresh
-
     def _ready(self) -> str:
         """The deployment's URL once it serves; a canary that does not come up is the loop's business."""
         name = self.plan.obj["metadata"]["name"]
@@ -174,7 +161,7 @@ class _Release:
 
     def _compared(self, sender: TrafficProcess, url: str, traffic: bool, stop: threading.Event) -> State:
         name = self.plan.obj["metadata"]["name"]
-        loop = Rollout(self.substrate, name, self.plan.rules, journal=self.journal, on_event=self.on_event)
+        loop = self._loop(name)
         period = duration(self.config.release.block).total_seconds()
         loop.step()  # what the counters hold by now is the warm-up's: it becomes the cursor
         if traffic:
@@ -182,11 +169,34 @@ class _Release:
             self.on_event(f"{rate:g} requests/s: {self.plan.stable} and, with a first share, {self.plan.canary}")
             sender.go(url)
         state = loop.run(stop, period, ended=sender.ended if traffic else lambda: False)
-        if state.phase == RUNNING:
+        if state.phase in UNDER_WAY and stop.is_set():
             raise SeawayError(f"{self.plan.name} was stopped before a verdict; run it again to go on from there")
         if state.phase != HELD:
             self.substrate.wait_ready(name, READY_S)  # while requests still come
         return state
+
+    def _loop(self, name: str) -> Rollout:
+        config, plan = self.config, self.plan
+        pairs = pairs_of(
+            config,
+            plan.rules,
+            name,
+            stable=str(plan.champion["version"]) if plan.champion else None,
+            canary=str(plan.candidate["version"]),
+            folder=answers_folder(config),
+            on_event=self.on_event,
+        )
+        return Rollout(
+            self.substrate,
+            name,
+            plan.rules,
+            log=DecisionLog(plan.folder / NAME),
+            ledger=config.home / "ledger.jsonl",
+            journal=self.journal,
+            pairs=pairs,
+            artifact=bundle_check.check,
+            on_event=self.on_event,
+        )
 
     def _first(self, sender: TrafficProcess, url: str, stop: threading.Event) -> State:
         """No champion to compare with: some real requests must all be answered."""
@@ -209,17 +219,6 @@ class _Release:
         self.journal.add("event", [{"t": state.now, "text": text}])
         self.on_event(text)
         return state
-
-    def _note_weights(self, state: State) -> None:
-        weights = {p["name"]: p["traffic"] for p in self.plan.obj["spec"]["predictors"]}
-        by_role = {"stable": weights[self.plan.stable], "canary": weights[self.plan.canary]}
-        self.journal.add("weights", [{"t": state.started, **by_role, "predictors": weights}])
-
-
-def _local(config: Config) -> Substrate:
-    from serving.substrate.local import LocalSubstrate
-
-    return LocalSubstrate(config.home, timeout_ms=config.serving.timeout_ms)
 
 
 def _aliases(config: Config) -> tuple[Callable[[str], Any], Callable[[str], Any]]:

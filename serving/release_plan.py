@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import read_json, write_json
+from seaway.artifacts import canonical_json, read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.keys import public_key
@@ -55,6 +55,23 @@ class Plan:
         versions = [self.candidate, *([self.champion] if self.champion else [])]
         return {str(v["version"]): predictor_name(v) for v in versions}
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What a controller needs to go on with the release, and the ledger to name it, without any configuration."""
+        parameters = manifests.parameters(manifests.predictors(self.obj)[self.canary])
+        identity = {
+            "release": self.name,
+            "version": str(self.candidate["version"]),
+            "champion": str(self.champion["version"]) if self.champion else None,
+            "run": self.candidate.get("run_id"),
+            "lineage": self.candidate.get("lineage"),
+            "digest": parameters.get("digest"),
+            "faults": self.faults or None,
+            "spec": self.spec,
+        }
+        known = {k: v for k, v in identity.items() if v is not None}
+        return {states.RULES: canonical_json(self.rules.record()), states.CANDIDATE: canonical_json(known)}
+
     def begun(self, now: float) -> State:
         return states.begin(self.name, self.stable, self.canary, self.spec, now, self.rules.rails)
 
@@ -76,10 +93,13 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
             )
     faults = dict(request.get("faults") or {})
     store = online_store(config, name)
-    rules = Rules.of(config.release)
+    rules = Rules.of(config.release, config.serving.scrape)
     share = rules.ramp[0] if champion else 100
     listed = [predictor(config, champion, 100 - share, store, {})] if champion else []
     listed.append(predictor(config, candidate, share, store, faults))
+    if champion and rules.mirror:
+        canary = listed[-1]
+        listed.append(replace(canary, name=f"{canary.name}-shadow", traffic=rules.mirror, shadow=True, replicas=1))
     obj = manifests.seldon_deployment(
         config.workload.name, config.serving.namespace, listed, image=config.serving.image
     )
@@ -136,10 +156,20 @@ def predictor(
         online_store=store,
         project=project_name(config.workload.name),
         version=str(version["version"]),
-        parameters={**_trust(config, version), **faults},
+        parameters={**_trust(config, version), **_log(config), **faults},
         replicas=config.serving.replicas,
         **({"model_class": FAULTY} if faults else {}),
     )
+
+
+def answers_folder(config: Config) -> Path:
+    """Where the servers log their answers: one folder for all releases, since a predictor's spec names it."""
+    return Path(config.serving.log) if config.serving.log else config.home / "answers"
+
+
+def _log(config: Config) -> dict[str, str]:
+    """Answers are logged where both models' are compared on the same requests."""
+    return {"log": str(answers_folder(config))} if config.release.mirror else {}
 
 
 def _trust(config: Config, version: Mapping[str, Any]) -> dict[str, str]:

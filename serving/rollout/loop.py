@@ -50,7 +50,7 @@ class Rollout:
         ledger: Path | None = None,
         journal: Journal | None = None,
         pairs: Callable[[State], Mapping[str, Any]] | None = None,
-        artifact: Callable[[dict[str, Any]], str] | None = None,
+        artifact: Callable[[dict[str, Any], State], str] | None = None,
         on_event: Callable[[str], None] = print,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,7 +74,7 @@ class Rollout:
         seen = observe(self.substrate, obj, state, self.clock(), ended, rules=rules, pairs=self.pairs)
         decision = decide(state, seen, rules)
         if self.artifact and decision.action in CHECKED:
-            seen = replace(seen, artifact=self._artifact(obj))
+            seen = replace(seen, artifact=self._artifact(obj, state))
             decision = decide(state, seen, rules)
         if nothing_new(state, decision):
             return decision
@@ -122,9 +122,9 @@ class Rollout:
             self._say(f"this rollback is missing in the decision log, which cannot be written: {error}")
             return decision.state
 
-    def _artifact(self, obj: dict[str, Any]) -> str:
+    def _artifact(self, obj: dict[str, Any], state: State) -> str:
         try:
-            return self.artifact(obj)
+            return self.artifact(obj, state)
         except (OSError, SeawayError) as error:
             return f"it cannot be checked: {error}"
 
