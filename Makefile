@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow lint bench bench-canary clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install both environments from the lock (the other verbs do it too)
 	@$(if $(PYTHON),$(PYTHON),$(error Seaway needs Python 3.11 or 3.12 on PATH, or PYTHON=/path/to/python)) -P seaway/bootstrap.py
@@ -31,6 +31,9 @@ lint: setup ## style and layers
 
 bench: setup ## each performance claim, both sides in one run
 	@.venv/bin/python -m benchmarks
+
+bench-canary: setup ## the promotion gate against other gates, 10,000 releases a cell [ARGS=--write-docs]
+	@.venv/bin/python -m benchmarks.canary $(ARGS)
 
 clean: ## remove what runs have made; the environments stay
 	rm -rf .seaway .pytest_cache .ruff_cache .hypothesis .import_linter_cache
