@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 def main() -> int:
-    known = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("__"))
+    here = Path(__file__).parent
+    known = sorted(p.stem for p in [*here.glob("*.py"), *here.glob("*/")] if not p.stem.startswith("__"))
     chosen = sys.argv[1:] or known
     if unknown := [name for name in chosen if name not in known]:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
