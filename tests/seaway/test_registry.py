@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from seaway.artifacts import content_hash, read_json, write_json
+from seaway.config import load
 from seaway.errors import SeawayError
-from seaway.registry import Registry
+from seaway.keys import public_key
+from seaway.registry import SIGNED, Registry
+from seaway.signing import digest, verify
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +117,89 @@ def test_a_version_whose_files_are_gone_is_not_found(registry, tmp_path):
     shutil.rmtree(record.bundle)
     assert registry.find(record.version) is None
     assert register(registry, tmp_path).version == "2"
+
+
+# signatures
+
+
+@pytest.fixture
+def signing(home, request):
+    """The registry as the configuration gives it, with keys of its own; and its configuration."""
+    config = load(overrides={"home": str(home), "workload": {"name": request.node.name}})
+    return Registry.of(config), config
+
+
+def test_a_version_is_signed_with_its_identity_and_its_digest_is_kept(signing, tmp_path):
+    registry, config = signing
+    record = register(registry, tmp_path)
+    bundle = Path(record.bundle)
+    assert record.tags[SIGNED] == verify(bundle, public_key(config)) == digest(bundle)
+    assert registry.unsound(record) == "" and not (tmp_path / "bundle-weights" / "model.sig").exists()
+    write_json(bundle / "identity.json", {**read_json(bundle / "identity.json"), "run": "another"})
+    assert "was changed after it was signed: identity.json" in registry.unsound(record)
+
+
+def before_signatures(registry, record):
+    """The version as it was registered before there were signatures."""
+    (Path(record.bundle) / "model.sig").unlink()
+    registry._client.delete_model_version_tag(registry._name, record.version, SIGNED)
+    return registry.get(record.version)
+
+
+def test_a_version_from_before_is_signed_when_it_is_first_needed(signing, tmp_path):
+    registry, config = signing
+    old = before_signatures(registry, register(registry, tmp_path))
+    identity = read_json(Path(old.bundle) / "identity.json")
+    assert registry.unsound(old) == f"version {old.version} is not signed"
+    new = registry.signed(old)
+    assert new.tags[SIGNED] == verify(Path(old.bundle), public_key(config))
+    assert read_json(Path(old.bundle) / "identity.json") == identity
+    assert registry.signed(new) == new
+
+
+def test_a_version_from_before_whose_files_have_changed_is_not_signed(signing, tmp_path):
+    registry, _ = signing
+    old = before_signatures(registry, register(registry, tmp_path))
+    (Path(old.bundle) / "model.json").write_text("{}")
+    with pytest.raises(SeawayError, match="not those that were trained, so it is not signed: register the model anew"):
+        registry.signed(old)
+    write_json(Path(old.bundle) / "identity.json", {"version": "17"})
+    with pytest.raises(SeawayError, match="does not say that it is version"):
+        registry.signed(old)
+    assert not (Path(old.bundle) / "model.sig").exists()
+
+
+def test_a_signature_that_was_taken_away_does_not_make_a_version_one_from_before(signing, tmp_path):
+    registry, _ = signing
+    record = register(registry, tmp_path)
+    (Path(record.bundle) / "model.sig").unlink()
+    assert registry.signed(record) == record and "has no signature" in registry.unsound(record)
+
+
+def damage(bundle):
+    (bundle / "model.json").write_text("{}")
+    (bundle / "extra").write_text("x")
+
+
+def rekey(bundle):
+    for file in (bundle.parents[3] / "keys").glob("model.*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("spoil", [damage, rekey])
+def test_registering_the_model_anew_mends_its_version(signing, tmp_path, spoil):
+    registry, _ = signing
+    first = register(registry, tmp_path)
+    spoil(Path(first.bundle))
+    assert registry.unsound(first)
+    again = register(registry, tmp_path)
+    assert (again.version, again.tags[SIGNED], registry.unsound(again)) == (first.version, first.tags[SIGNED], "")
+    assert read_json(Path(again.bundle) / "model.json") == {"text": "weights"}
+
+
+def test_what_differs_from_the_trained_model_is_not_registered(signing, tmp_path):
+    registry, _ = signing
+    write_json(tmp_path / "b" / "model.json", {})
+    with pytest.raises(SeawayError, match="are not those that were trained"):
+        registry.register(tmp_path / "b", "0" * 64, params={}, metrics={}, tags={}, identity={})
+    assert registry.find("1") is None
