@@ -1,4 +1,4 @@
-"""The key pair that signs model bundles: PEM files, made at first use where none is configured."""
+"""Key files: the pair that signs model bundles, made at first use where none is configured; and other secrets."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def ensure_keys(config: Config) -> tuple[Path, Path]:
                 f"the private key {private} is gone, the public one is there: restore it, or remove {public} "
                 "too; what was signed before must then be signed anew"
             )
-        _create(private, _new_key(), 0o600)
+        create(private, _new_key(), 0o600)
     key = _load_private(private)
     pem = _public_pem(key)
     if config.trust.public_key is None and not public.exists():
-        _create(public, pem, 0o644)
+        create(public, pem, 0o644)
     if _pem(load_public(public)) != pem:
         raise SeawayError(
             f"{public} is not the public key of {private}: set trust.public_key and private_key to a pair"
@@ -60,7 +60,7 @@ def load_public(path: Path) -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    data = _read(path, 0o002, "trusted public key", "written")
+    data = _read(path, 0o002, "trusted public key", "written", "the section trust")
     try:
         key = load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -75,7 +75,7 @@ def _load_private(path: Path) -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    data = _read(path, 0o007, "private key", "read")
+    data = secret(path, "private key", "the section trust")
     try:
         key = load_pem_private_key(data, None)
     except TypeError:
@@ -89,14 +89,19 @@ def _load_private(path: Path) -> Any:
     return key
 
 
-def _read(path: Path, forbidden: int, what: str, verb: str) -> bytes:
+def secret(path: Path, what: str, setting: str) -> bytes:
+    """The bytes of a secret file; SeawayError, naming the ``setting``, where it is missing or open to others."""
+    return _read(path, 0o007, what, "read", setting)
+
+
+def _read(path: Path, forbidden: int, what: str, verb: str, setting: str) -> bytes:
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(_MAX)
     except OSError as error:
         raise SeawayError(
-            f"the {what} {path} cannot be read ({error.strerror}): put it there, or correct the section trust"
+            f"the {what} {path} cannot be read ({error.strerror}): put it there, or correct {setting}"
         ) from None
     if mode & forbidden:
         raise SeawayError(f"the {what} {path} can be {verb} by every user of this machine: `chmod o-rwx` it")
@@ -136,7 +141,7 @@ def _pem(public: Any) -> bytes:
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _create(path: Path, data: bytes, mode: int) -> None:
+def create(path: Path, data: bytes, mode: int) -> None:
     """Write a new file whole, unless another process was first: its file stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")

@@ -27,6 +27,7 @@ import numpy as np
 
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.keys import create, secret
 from serving.signals.firsts import Firsts, Put, key_of
 from serving.signals.lines import Tail
 
@@ -83,22 +84,8 @@ def read_key(path: Path, *, make: bool = False) -> bytes:
     """The key in a file; ``make``: a new random one (0600) when there is none. SeawayError when it is unusable."""
     path = Path(path)
     if make and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, secrets.token_hex(32).encode() + b"\n")
-            os.fsync(handle)
-            os.link(temporary, path)  # of two that make one, the first wins and both read it
-        except FileExistsError:
-            pass
-        finally:
-            os.close(handle)
-            temporary.unlink()
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise SeawayError(f"the key of the label feed cannot be read: {error}; see release.labels.key_file") from None
+        create(path, secrets.token_hex(32).encode() + b"\n", 0o600)
+    key = secret(path, "key of the label feed", "release.labels.key_file").strip()
     if len(key) < LEAST_KEY:
         raise SeawayError(f"the key of the label feed in {path} has {len(key)} bytes: give it at least {LEAST_KEY}")
     return key
@@ -158,10 +145,9 @@ class LabelFeed:
             return None, "damaged"
         if entry["key"] != self._name:
             return None, "of another key"
-        entry["time"] = float(at)
         if not hmac.compare_digest(_mac(self._key, entry).encode(), entry["mac"].encode(errors="replace")):
             return None, "forged"
-        return (entry["time"], key_of(identity), label), ""
+        return (float(at), key_of(identity), label), ""
 
     @property
     def problem(self) -> str:

@@ -53,6 +53,18 @@ def test_the_mac_is_over_the_canonical_json():
     assert entry["mac"] == hmac.new(KEY, canonical_json(rest).encode(), hashlib.sha256).hexdigest()
 
 
+def test_another_program_may_write_whole_seconds(tmp_path):
+    import hashlib
+    import hmac
+
+    entry = {"id": "a", "label": 1, "time": int(NOW), "key": key_name(KEY)}
+    mac = hmac.new(KEY, canonical_json(entry).encode(), hashlib.sha256).hexdigest()
+    write(tmp_path / "other.jsonl", {**entry, "mac": mac})
+    reader = feed(tmp_path)
+    reader.read()
+    assert known(reader) == {key_of("a"): 1}
+
+
 GOOD = sign(KEY, "a", 0, NOW - 10)
 REFUSED = {
     "unsigned": {k: v for k, v in GOOD.items() if k not in ("mac", "key")},
@@ -160,6 +172,10 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path):
         maker.join()
     assert len(keys) == 8 and len(set(keys)) == 1 and read_key(path) == keys[0]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [p.name for p in path.parent.iterdir()] == ["labels.key"]
+    path.chmod(0o604)
+    with pytest.raises(SeawayError, match="can be read by every user"):
+        read_key(path)
+    path.chmod(0o600)
     path.write_bytes(b"short\n")
     with pytest.raises(SeawayError, match="has 5 bytes"):
         read_key(path)
