@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.report.svg import Plot, Scale, short, ticks
+from components.report.svg import Plot, Scale, Times, short, ticks
 
 Points = tuple[Sequence[float], Sequence[float]]
 _LN10 = math.log(10)
@@ -147,52 +147,60 @@ def whiskers(rows: Sequence[tuple[str, float, float, float]], low: float, high: 
 def evidence(
     name: str,
     times: Sequence[float],
-    promote: Sequence[float],
-    rollback: Sequence[float],
-    limits: tuple[float | None, float | None],
-    span: tuple[float, float],
+    lines: Mapping[str, tuple[Sequence[float], float | None]],
+    axis: Times,
     tips: Sequence[str],
 ) -> Markup:
-    """One guardrail's evidence over seconds: natural logs of E_promote and E_rollback, drawn as powers of ten.
+    """One guardrail's evidence over seconds, on a log scale.
 
-    ``limits`` are the natural logs of the two thresholds. The axis ends at 10^-3 and just above what is needed;
-    what lies beyond is drawn at its edge.
+    ``lines``: by side ("promote", "rollback"), natural logs of E and of its threshold. The scale ends at 10^-3 and
+    just above what is needed; what lies beyond is drawn at its edge.
     """
-    p, r = [v / _LN10 for v in promote], [v / _LN10 for v in rollback]
-    bounds = [v / _LN10 for v in limits if v is not None]
-    top = min(6.0, math.ceil(max([1.0, *p, *r, *bounds])))
-    top = max(top, math.ceil(max([1.0, *bounds]) + 0.4))
-    bottom = max(-3.0, math.floor(min([-1.0, *p, *r])))
-    plot = Plot(f"evidence on {name} over time", span, (bottom, top), height=230, width=400, left=46)
+    tens = {side: [v / _LN10 for v in values] for side, (values, _) in lines.items()}
+    bounds = {side: limit / _LN10 for side, (_, limit) in lines.items() if limit is not None}
+    every = [v for values in tens.values() for v in values]
+    top = min(6.0, math.ceil(max([1.0, *every, *bounds.values()])))
+    top = max(top, math.ceil(max([1.0, *bounds.values()]) + 0.4))
+    bottom = max(-3.0, math.floor(min([-1.0, *every])))
+    plot = Plot(f"evidence on {name} over time", axis.span, (bottom, top), height=230, width=400, left=46)
+    _stages(plot, axis, (bottom, top))
     marks = [k for k in range(int(bottom), int(top) + 1) if top - bottom <= 6 or k % 2 == 0]
-    plot.axes("seconds", "E", y_ticks=marks, y_format=_power)
+    plot.axes(axis.label, "E", x_ticks=axis.ticks, x_format=axis.said, y_ticks=marks, y_format=_power)
     plot.level(0, "reference")
-    for limit, class_, word in zip(limits, ("promote", "rollback"), ("promote", "roll back"), strict=True):
-        if limit is not None:
-            plot.level(limit / _LN10, class_, f"{word} at {short(round(math.exp(limit), 1))}")
-    plot.line(times, r, "rollback")
-    plot.line(times, p, "promote")
-    for values, class_ in ((r, "rollback"), (p, "promote")):
-        if values:
-            plot.dot(times[-1], values[-1], class_)
-    plot.hover(times, p, tips, most=40)
-    plot.hover(times, r, tips, most=40)
+    xs = [axis(t) for t in times]
+    for side, limit in bounds.items():
+        word = {"promote": "promote", "rollback": "roll back"}[side] if len(lines) > 1 else "alarm"
+        plot.level(limit, side, f"{word} at {short(round(10**limit, 1))}")
+    for side in sorted(tens, reverse=True):  # promote last, on top
+        plot.line(xs, tens[side], side)
+        plot.dot(xs[-1], tens[side][-1], side)
+    for values in tens.values():
+        plot.hover(xs, values, tips, most=40)
     return plot.svg()
+
+
+def _stages(plot: Plot, axis: Times, heights: tuple[float, float]) -> None:
+    """The second stage's background, where there are two stages."""
+    if axis.turn is not None:
+        plot.box(axis(axis.turn), axis.span[1], *heights, "stage")
 
 
 def _power(k: float) -> str:
     return {0: "1", 1: "10", 2: "100", 3: "1,000", -1: "0.1", -2: "0.01", -3: "0.001"}.get(int(k), f"10^{int(k)}")
 
 
-def weights(times: Sequence[float], canary: Sequence[float], span: tuple[float, float]) -> Markup:
+def weights(times: Sequence[float], canary: Sequence[float], axis: Times) -> Markup:
     """The canary's share of traffic over seconds, as steps that hold until the next write."""
     plot = Plot(
-        "canary weight over time", span, (0, 100), height=120, width=860, left=46, bottom=40, class_="plot wide"
+        "canary weight over time", axis.span, (0, 100), height=130, width=860, left=46, bottom=40, class_="plot wide"
     )
-    plot.axes("seconds", "canary %", y_ticks=[0, 25, 50, 75, 100], y_format=lambda v: f"{v:g}")
-    ends = [*times[1:], span[1]]
-    for start, end, share in zip(times, ends, canary, strict=True):
+    _stages(plot, axis, (0, 100))
+    plot.axes(axis.label, "canary %", axis.ticks, [0, 25, 50, 75, 100], x_format=axis.said, y_format=lambda v: f"{v:g}")
+    xs = [axis(t) for t in times]
+    ends = [*xs[1:], axis.span[1]]
+    for start, end, share in zip(xs, ends, canary, strict=True):
         if share > 0:
-            plot.box(start, end, 0, share, "area", tip=f"{start:.0f} s to {end:.0f} s\ncanary {share:g} %")
-    plot.line([*times, span[1]], [*canary, canary[-1]], "candidate", step=True)
+            tip = f"{axis.moment(start)} to {axis.moment(end)}\ncanary {share:g} %"
+            plot.box(start, end, 0, share, "area", tip=tip)
+    plot.line([*xs, axis.span[1]], [*canary, canary[-1]], "candidate", step=True)
     return plot.svg()

@@ -1,97 +1,11 @@
-"""The report's parts about the releases: evidence, traffic, parity, lineage and where to look further."""
+"""The report's parts about the releases: traffic, parity, lineage and where to look further."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from components.report import charts
-from components.report.records import NotRun, Records, ledger, seconds_in
+from components.report.records import NotRun, Records, ledger
 from components.report.run_parts import title
-from components.report.svg import short
-
-GUARDRAILS = {
-    "errors": "Failed requests",
-    "latency": "Slow requests",
-    "decisions_up": "More positive decisions",
-    "decisions_down": "Fewer positive decisions",
-}
-
-
-def canary(records: Records) -> dict[str, Any]:
-    """Each release's evidence by guardrail, its weights and its events."""
-    shown = [_evidence(release) for release in records.releases]
-    if not shown:
-        raise NotRun("No candidate has been released in this run.")
-    return {"releases": shown}
-
-
-def _evidence(release: dict[str, Any]) -> dict[str, Any]:
-    rows = [{**row, "at": seconds_in(release, row.get("t", 0))} for row in release.get("evidence") or []]
-    weights = [(seconds_in(release, w.get("t", 0)), _canary_weight(w)) for w in release.get("weights") or []]
-    events = [{**e, "at": seconds_in(release, e.get("t", 0))} for e in release.get("events") or []]
-    first = min((r["at"] for r in rows), default=0.0)
-    last = max([first + 1.0, *(r["at"] for r in rows), *(t for t, _ in weights)])
-    span = (math.floor(first), last + 0.02 * (last - first))
-    drawn = []
-    for name in dict.fromkeys(str(r["guardrail"]) for r in rows):
-        mine = sorted((r for r in rows if str(r["guardrail"]) == name), key=lambda r: r["at"])
-        limits = tuple(_limit(release, side, name) for side in ("promote", "rollback"))
-        promote, rollback = ([float(r[f"log_e_{side}"]) for r in mine] for side in ("promote", "rollback"))
-        svg = charts.evidence(name, [r["at"] for r in mine], promote, rollback, limits, span, [_tip(r) for r in mine])
-        end = mine[-1]
-        drawn.append(
-            {
-                "name": GUARDRAILS.get(name, name.replace("_", " ")),
-                "svg": svg,
-                "canary": end.get("canary") or {},
-                "stable": end.get("stable") or {},
-                "state": _state(promote, rollback, limits),
-            }
-        )
-    return {
-        "title": title(release),
-        "verdict": str(release.get("verdict") or "not decided"),
-        "class": str(release.get("verdict") or "").replace(" ", "-"),
-        "reason": release.get("reason") or "",
-        "faults": release.get("faults") or {},
-        "guardrails": drawn,
-        "events": events,
-        "weights": charts.weights([t for t, _ in weights], [w for _, w in weights], span) if weights else None,
-    }
-
-
-def _state(promote: list[float], rollback: list[float], limits: tuple[float | None, ...]) -> str:
-    if limits[1] is not None and max(rollback) >= limits[1]:
-        return "harm proven"
-    if limits[0] is not None and max(promote) >= limits[0]:
-        return "shown to be no worse"
-    return "undecided"
-
-
-def _limit(release: dict[str, Any], side: str, guardrail: str) -> float | None:
-    """The natural log of a threshold on E, whether it is stored for all guardrails or for each."""
-    thresholds = release.get("thresholds") or {}
-    value = thresholds.get(side)
-    if isinstance(value, dict):
-        value = value.get(guardrail)
-    return math.log(float(value)) if value else None
-
-
-def _canary_weight(entry: dict[str, Any]) -> float:
-    """The canary's percentage in a record of weights; 0 when it is not routed to."""
-    weights = entry.get("weights") if isinstance(entry.get("weights"), dict) else entry
-    return float(weights.get("canary", weights.get("candidate", 0)) or 0)
-
-
-def _tip(row: dict[str, Any]) -> str:
-    lines = [f"{row['at']:.0f} s"]
-    for side, word in (("promote", "E promote"), ("rollback", "E roll back")):
-        lines.append(f"{word}: {short(math.exp(min(700.0, float(row[f'log_e_{side}']))))}")
-    for arm in ("canary", "stable"):
-        if row.get(arm):
-            lines.append(f"{arm}: {row[arm].get('k', 0):,} of {row[arm].get('n', 0):,}")
-    return "\n".join(lines)
 
 
 def traffic(records: Records) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from components.report import model_parts, release_parts, run_parts
+from components.report import evidence_parts, model_parts, release_parts, run_parts
 from components.report.dag import clock
 from components.report.records import NotRun, Records, load, moment
 from components.report.svg import short, words
@@ -40,7 +40,7 @@ PARTS = (
     Part("metrics", "Metrics and gates", model_parts.metrics),
     Part("segments", "Segments", model_parts.segments),
     Part("attributions", "Attributions", model_parts.attributions),
-    Part("canary", "Canary evidence", release_parts.canary, "released.html"),
+    Part("canary", "Canary evidence", evidence_parts.canary, "released.html"),
     Part("traffic", "Traffic", release_parts.traffic, "released.html"),
     Part("parity", "Parity", release_parts.parity, "released.html"),
     Part("lineage", "Lineage", release_parts.lineage, "released.html"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -68,6 +69,48 @@ class Scale:
             return (self.start + self.end) / 2
         share = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
         return self.start + share * (self.end - self.start)
+
+
+class Times:
+    """A release's time axis, from seconds to places; with a second stage each stage gets half of it.
+
+    Stages may differ in length a thousandfold (minutes of traffic, days of labels), so each has its own unit.
+    """
+
+    _UNITS = ((86_400.0, "d", 3 * 86_400), (3_600.0, "h", 3 * 3_600), (60.0, "min", 300), (1.0, "s", 0))
+
+    def __init__(self, first: float, last: float, turn: float | None = None) -> None:
+        self.turn = turn if turn is not None and first < turn < last else None
+        edges = [first, last] if self.turn is None else [first, self.turn, last]
+        self.parts = list(pairwise(edges))
+        self.span = (0.0, float(len(self.parts)))
+        self.units = [next((s, w) for s, w, least in self._UNITS if b - a >= least) for a, b in self.parts]
+        self._said = {}
+        for i, ((a, b), (size, word)) in enumerate(zip(self.parts, self.units, strict=True)):
+            start = a if i else 0.0  # the second stage counts from its own beginning
+            for value in ticks((a - start) / size, (b - start) / size, 7 - 3 * (len(self.parts) - 1)):
+                if i == 0 or value > 0:
+                    mixed = len({word for _, word in self.units}) > 1 or i
+                    text = f"{'+' if i else ''}{short(value)}{' ' + word if mixed else ''}"
+                    self._said[self(start + value * size)] = text
+        self.ticks = list(self._said)
+        self.label = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}[self.units[0][1]]
+        if len(self.parts) > 1:
+            self.label = f"{self.label}, then since provisional"
+
+    def __call__(self, seconds: float) -> float:
+        i = 0 if len(self.parts) == 1 or seconds <= self.parts[0][1] else 1
+        a, b = self.parts[i]
+        return i + min(1.0, max(0.0, (seconds - a) / (b - a)))
+
+    def said(self, place: float) -> str:
+        return self._said[place]
+
+    def moment(self, place: float) -> str:
+        """A place as a time, in words."""
+        i = min(int(place), len(self.parts) - 1)
+        (a, b), (size, word) = self.parts[i], self.units[i]
+        return f"{short((a + (place - i) * (b - a)) / size)} {word}"
 
 
 @dataclass

@@ -112,36 +112,71 @@ def trials(folder: Path) -> None:
 
 
 def release(folder: Path, version: str, harmed: bool) -> None:
+    """A release with every kind of guardrail; the sound one goes through both stages: 70 s, then two days."""
     random = np.random.default_rng(int(version))
     evidence, weights = [], []
-    for block in range(70):
-        if block in (0, 20, 40):
-            weights.append({"t": float(block), "weights": {"stable": 100 - 10 - block, "canary": 10 + block}})
-        for guardrail in ("errors", "latency", "decisions_up", "decisions_down"):
+    times = (
+        [float(t) for t in range(70)]
+        if harmed
+        else [float(t) for t in range(70)] + [70.0 + 3600 * h for h in range(49)]
+    )
+    for block, t in enumerate(times):
+        if t in (0, 20, 40):
+            weights.append({"t": t, "weights": {"stable": 100 - 10 - block, "canary": 10 + block}})
+        for guardrail in (
+            "errors",
+            "latency",
+            "decisions_up",
+            "decisions_down",
+            "flips",
+            "score_shift",
+            "loss",
+            "split",
+        ):
+            if guardrail == "loss" and t < 70:
+                continue
             bad = harmed and guardrail in ("errors", "latency")
             drift = (-0.12, 0.1) if bad else (0.055, -0.04)
             jitter = random.normal(0, 0.1)
             n = 6 * (block + 1)
-            evidence.append({
-                "t": float(block), "guardrail": guardrail, "log_e_promote": drift[0] * block + jitter,
-                "log_e_rollback": drift[1] * block - jitter,
-                "canary": {"n": n, "k": n // 30}, "stable": {"n": 9 * n, "k": n // 4},
-            })  # fmt: skip
-    weights.append({"t": 70.0, "weights": {"stable": 100, "canary": 0} if harmed else {"stable": 0, "canary": 100}})
+            row = {"t": t, "guardrail": guardrail, "log_e_promote": drift[0] * block + jitter,
+                   "log_e_rollback": drift[1] * block - jitter}  # fmt: skip
+            if guardrail in ("flips", "score_shift", "loss"):
+                row |= {"n": n, "mean": 0.004 if guardrail != "loss" else -0.0012}
+            elif guardrail == "split":
+                row = {"t": t, "guardrail": "split", "log_e_rollback": -0.01 * block, "n": 10 * n, "k": n}
+            else:
+                row |= {"canary": {"n": n, "k": n // 30}, "stable": {"n": 9 * n, "k": n // 4}}
+            evidence.append(row)
+    events = [{"t": 0.0, "text": "canary at 10 %"}]
+    if harmed:
+        weights.append({"t": 70.0, "weights": {"stable": 100, "canary": 0}})
+        events.append({"t": 70.0, "text": "roll back: errors is worse"})
+    else:
+        weights.append({"t": 70.0, "weights": {"stable": 5, "canary": 95}})
+        weights.append({"t": times[-1], "weights": {"stable": 0, "canary": 100}})
+        events.append({"t": 70.0, "text": "promote provisionally: no guardrail is worse by its margin"})
+        events.append({"t": times[-1], "text": "confirm: the labels show no loss"})
     verdict = "rolled back" if harmed else "promoted"
     write(folder / "record.json", {
         "release": folder.name, "workload": "card-fraud", "verdict": verdict,
         "reason": f"{NASTY} on errors" if harmed else "every guardrail agrees",
         "candidate": {"version": version, "run": "r1"}, "champion": {"version": "1"},
         "started": "2026-11-22T16:00:00Z", "ended": "2026-11-22T16:01:10Z",
-        "weights": weights, "evidence": evidence, "thresholds": {"promote": 20.0, "rollback": 80.0},
+        "weights": weights, "evidence": evidence,
+        "thresholds": {"promote": 20.0, "rollback": 140.0, "split": 1000.0},
         "traffic": {"sent": 4200, "failed": 9 if harmed else 0, "rate": 60.0, "p50_ms": 6.31, "p99_ms": 14.2,
                     "by_predictor": {
             "stable": {"sent": 3000, "failed": 0, "p50_ms": 6.2, "p99_ms": 13.9},
             "canary": {"sent": 1200, "failed": 9, "p50_ms": 6.5, "p99_ms": 15.0}}},
         "parity": {"checked": 4200, "feature_differences": 31 if harmed else 0, "max_score_difference": 3e-8},
-        "events": [{"t": 0.0, "text": "canary at 10 %"}, {"t": 70.0, "text": verdict}],
+        "events": events,
     })  # fmt: skip
+    answers = [("1", 0, float(p)) for p in random.beta(1, 20, 900)]
+    answers += [(version, 0, float(p)) for p in random.beta(2 if harmed else 1, 20, 300)]
+    pl.DataFrame(answers, schema=["version", "status", "probability"], orient="row").with_columns(
+        pl.lit(200).alias("status")
+    ).write_parquet(folder / "predictions.parquet")
 
 
 @pytest.fixture(scope="module")
