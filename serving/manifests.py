@@ -13,6 +13,7 @@ from seaway.errors import SeawayError
 
 API_VERSION = "machinelearning.seldon.io/v1"
 CLASS_VARIABLE = "MODEL_NAME"  # names the Python class that the image's launcher serves
+METRICS_PORT = 6000  # Seldon's own
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")  # a DNS label, with room for Seldon's suffixes
 _TYPES = {bool: "BOOL", int: "INT", float: "FLOAT", str: "STRING"}
 
@@ -75,6 +76,9 @@ def _predictor(predictor: Predictor, image: str, resources: Mapping[str, Any] | 
         "name": "model",
         "image": image,
         "env": [{"name": CLASS_VARIABLE, "value": predictor.model_class}],
+        # Seldon numbers metrics ports by a predictor's place: without a fixed one the removal of the first
+        # predictor, which a promotion is, would roll the pods of the second
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
         "resources": dict(resources or {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}),
         "securityContext": {
             "runAsNonRoot": True,
