@@ -3,9 +3,10 @@
 Late onset. A product that runs from the first block decays while nothing is wrong, and a fault that comes
 later first has to win that back. So the products of a rollback are started at many times: let f(N) fall from
 1/2 towards 0 in the number N of requests seen so far. A share of 1/2 starts at once; after a block that took N
-from a to b another f(a) - f(b) starts. With S the mass that has started,
+from a to b another f(a) - f(b) starts. With S_j the mass of
+alternative j that has started, and w_j its weight (they sum to 1),
 
-    S <- S * factor(block) + f(a) - f(b),        E = mean over alternatives of S, plus f(N).
+    S_j <- S_j * factor_j(block) + w_j (f(a) - f(b)),        E = sum of the S_j + f(N).
 
 Proof sketch. The weights of all starts sum to 1, and each is fixed before the block it starts with (f depends
 on counts of requests, not on outcomes). A product that starts at block t is 1 before t and an e-process after
@@ -15,6 +16,8 @@ NEJSDS 2023, arXiv:2203.03532, start a process in every block too, with weights 
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +36,17 @@ def waiting(seen: np.ndarray) -> np.ndarray:
     return (1 - AT_ONCE) / (1 + np.log1p(np.asarray(seen, dtype=np.float64) / _SCALE))
 
 
-def grown(logs: np.ndarray, gain: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def begun(weights: np.ndarray) -> np.ndarray:
+    """ln S of each alternative before the first block; ``weights`` sum to 1."""
+    return np.log(AT_ONCE * np.asarray(weights))
+
+
+def grown(logs: np.ndarray, gain: np.ndarray, weights: np.ndarray, before: Any, after: Any) -> np.ndarray:
     """ln S of each alternative after a block; ``before`` and ``after`` are the requests seen, without the last axis."""
-    starting = np.maximum(waiting(before) - waiting(after), 1e-300)[..., None]
+    starting = np.maximum(waiting(before) - waiting(after), 1e-300)[..., None] * weights
     return np.logaddexp(logs + gain, np.log(starting))
 
 
-def log_total(logs: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """ln E of a mixture over start times."""
-    return np.logaddexp(log_mean_exp(logs), np.log(waiting(seen)))
+def log_total(logs: np.ndarray, seen: Any) -> np.ndarray:
+    """ln E of a mixture over alternatives and start times."""
+    return np.logaddexp(log_mean_exp(logs) + np.log(logs.shape[-1]), np.log(waiting(seen)))

@@ -43,10 +43,17 @@ from typing import Any
 
 import numpy as np
 
-from seaway.evidence import mixing
+from seaway.evidence import dispersion, mixing
 
 COUNTS = ("n_s", "k_s", "n_c", "k_c")
 STRENGTH = 100.0  # the prior guess of the rate counts as much as so many requests
+_TIMES = (2.5, 7.0)  # the stable's rate: alternatives of the rollback process
+_GOOD, _BAD = 5, len(_TIMES) + 2
+_SIGN = np.array([1.0] * _GOOD + [-1.0] * _BAD)  # the null is sign * (p_c - p_s) >= sign * limit
+_WEIGHTS = np.array([0.95 / (_BAD - 1)] * (_BAD - 1) + [0.05])  # the last: the canary fails grossly
+_GROSS = 8.0  # ... which alone may decide in one block, so a burst must not be able to pass for it
+_MOST_UP, _MOST_DOWN = 0.7, np.array([1.5] * (_BAD - 1) + [np.inf])  # ln E that one block may bring
+_TAIL = 0.28
 _EDGE = 1e-12
 _PLUG_IN_EDGE = 1e-5
 _ENOUGH = 1e-7  # of the derivative; what is left is charged to the evidence
@@ -68,15 +75,11 @@ class Rail:
 
 def new_state(shape: tuple[int, ...] = ()) -> dict[str, Any]:
     """No data: both e-values are 1. A plain record of numbers and lists; with a shape, of arrays for so many runs."""
-    start = float(np.log(mixing.AT_ONCE))
+    start = {"spread": np.zeros(dispersion.SIZE), "promote": np.zeros(_GOOD), "rollback": mixing.begun(_WEIGHTS)}
     if not shape:
-        return {**dict.fromkeys(COUNTS, 0), "spread": [0.0] * 2, "promote": [0.0] * 5, "rollback": [start] * 6}
-    return {
-        **{name: np.zeros(shape) for name in COUNTS},
-        "spread": np.zeros((*shape, 2)),
-        "promote": np.zeros((*shape, 5)),
-        "rollback": np.full((*shape, 6), start),
-    }
+        return {**dict.fromkeys(COUNTS, 0), **{name: v.tolist() for name, v in start.items()}}
+    tiled = {name: np.broadcast_to(v, (*shape, v.size)).copy() for name, v in start.items()}
+    return {**{name: np.zeros(shape) for name in COUNTS}, **tiled}
 
 
 def update(state: dict[str, Any], rail: Rail, n_s: int, k_s: int, n_c: int, k_c: int) -> dict[str, Any]:
@@ -97,41 +100,28 @@ def update_many(state: dict[str, Any], rail: Rail, n_s: Any, k_s: Any, n_c: Any,
     """`update` for arrays (runs,), of a state from ``new_state((runs,))``; counts are not checked."""
     block = [np.asarray(v, dtype=np.float64) for v in (n_s, k_s, n_c, k_c)]
     past = [np.asarray(state[name], dtype=np.float64) for name in COUNTS]
-    phi = dispersion(state, rail)
-    gain = increments(rail, past, block) / phi[..., None]
-    now = [a + b for a, b in zip(past, block, strict=True)]
+    spread, promote, rollback = (
+        np.asarray(state[name], dtype=np.float64) for name in ("spread", "promote", "rollback")
+    )
+    gain = increments(rail, past, spread, block)
+    total = [a + b for a, b in zip(past, block, strict=True)]
     return {
-        **dict(zip(COUNTS, now, strict=True)),
-        "spread": np.asarray(state["spread"]) + _spread(rail, past, block),
-        "promote": np.asarray(state["promote"]) + gain[..., :5],
-        "rollback": mixing.grown(np.asarray(state["rollback"]), gain[..., 5:], past[2], now[2]),
+        **dict(zip(COUNTS, total, strict=True)),
+        "spread": dispersion.learnt(spread, total, block),
+        "promote": promote + gain[..., :_GOOD],
+        "rollback": mixing.grown(rollback, gain[..., _GOOD:], _WEIGHTS, past[2], total[2]),
     }
 
 
 def log_e(state: dict[str, Any]) -> tuple[Any, Any]:
     """Natural logarithms of (E_promote, E_rollback): numbers, or arrays (runs,)."""
-    promote = mixing.log_mean_exp(np.asarray(state["promote"]))
-    rollback = mixing.log_total(np.asarray(state["rollback"]), np.asarray(state["n_c"]))
+    promote = mixing.log_mean_exp(np.asarray(state["promote"], dtype=np.float64))
+    rollback = mixing.log_total(np.asarray(state["rollback"], dtype=np.float64), state["n_c"])
     return (promote, rollback) if promote.ndim else (float(promote), float(rollback))
 
 
-def dispersion(state: dict[str, Any], rail: Rail) -> np.ndarray:
-    """The cluster size used for the next block, (runs,): the rail's, or an estimate from earlier blocks."""
-    spread = np.asarray(state["spread"], dtype=np.float64)
-    if rail.cluster is not None:
-        return np.full(spread.shape[:-1], float(max(1, rail.cluster)))
-    return np.maximum(1.0, (spread[..., 0] + 2 * 1.0) / (spread[..., 1] + 1.0))
-
-
-def _spread(rail: Rail, past: Any, block: Any) -> np.ndarray:
-    n_s, k_s, n_c, k_c = block
-    k, n = k_s + k_c, np.maximum(n_s + n_c, 1.0)
-    share = n_c / n
-    return np.stack([(k_c - k * share) ** 2, k * share * (1 - share)], axis=-1)
-
-
 def alternatives(rail: Rail, past: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(t_s, t_c), each (..., 11): 5 alternatives of the promote process, then 6 of the rollback process.
+    """(t_s, t_c), each (..., 9): 5 alternatives of the promote process, then 4 of the rollback process.
 
     ``past`` is (n_s, k_s, n_c, k_c) summed over the blocks before this one, numbers or arrays (...).
     """
@@ -140,19 +130,28 @@ def alternatives(rail: Rail, past: Any) -> tuple[np.ndarray, np.ndarray]:
     own = (k_c + STRENGTH * rail.prior) / (n_c + STRENGTH)
     good = [0.7 * t_s, t_s, t_s + rail.margin / 4, t_s + rail.margin / 2, own]
     base = t_s + rail.tolerance
-    bad = [1.5 * base, 2 * base, 3 * base, 6 * base, 12 * base, np.maximum(own, base)]
+    bad = [*(times * base for times in _TIMES), np.maximum(own, base), (1 + base) / 2]
     t_c = np.stack(good + bad, axis=-1)
     t_s = np.broadcast_to(t_s[..., None], t_c.shape)
     return np.clip(t_s, _PLUG_IN_EDGE, 1 - _PLUG_IN_EDGE), np.clip(t_c, _PLUG_IN_EDGE, 1 - _PLUG_IN_EDGE)
 
 
-def increments(rail: Rail, past: Any, block: Any) -> np.ndarray:
-    """What one block (n_s, k_s, n_c, k_c) adds to each log product: (..., 11), in the order of `alternatives`."""
+def increments(rail: Rail, past: Any, spread: np.ndarray, block: Any) -> np.ndarray:
+    """What one block (n_s, k_s, n_c, k_c) adds to each log product: (..., 9), in the order of `alternatives`."""
     t_s, t_c = alternatives(rail, past)
-    sign = np.array([1.0] * 5 + [-1.0] * 6)  # the null is sign * (p_c - p_s) >= sign * limit
-    limit = np.array([rail.margin] * 5 + [rail.tolerance] * 6)
+    limit = np.where(_SIGN > 0, rail.margin, rail.tolerance)
     counts = [np.asarray(v, dtype=np.float64)[..., None] for v in block]
-    return block_log_e(*counts, t_s, t_c, limit, sign)
+    gain = block_log_e(*counts, t_s, t_c, limit, _SIGN)
+    if rail.cluster is not None:
+        return gain / max(1, rail.cluster)
+    up = dispersion.exponent(spread, 2.0)[..., None]
+    down = dispersion.exponent(spread, 1.0)[..., None]
+    steep = np.log(np.maximum(t_c[..., _GOOD:] / (t_s[..., _GOOD:] + rail.tolerance), 1.0))
+    down = down * (1 + _TAIL * steep * np.sqrt(1 - 1 / down))
+    down[..., -1] = np.maximum(down[..., -1], _GROSS)
+    return np.concatenate(
+        [np.minimum(gain[..., :_GOOD] / up, _MOST_UP), np.minimum(gain[..., _GOOD:] / down, _MOST_DOWN)], axis=-1
+    )
 
 
 def block_log_e(
@@ -187,27 +186,42 @@ def _project(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest point on the line y = x + limit, and how far the optimality condition is missed there.
 
-    Newton steps on the derivative g, which is increasing in x, kept inside a bracket that always holds the root.
+    The condition is a cubic in x whose middle root is the point (Farrington and Manning, Stat. Med. 1990); rounding
+    is made good by Newton steps on the derivative g, which increases in x, inside a bracket that holds the root.
     """
     low_end, high_end = np.maximum(0.0, -limit) + _EDGE, np.minimum(1.0, 1.0 - limit) - _EDGE
-    a, b = np.minimum(t_s, t_c - limit), np.maximum(t_s, t_c - limit)
-    low, high = np.clip(a, low_end, high_end), np.clip(b, low_end, high_end)
-    near = np.clip(t_s + limit, _EDGE, 1 - _EDGE)  # first guess: the quadratic approximation's minimum
-    w_s, w_c = n_s / (t_s * (1 - t_s)), n_c / (near * (1 - near))
-    x = np.clip((w_s * t_s + w_c * (t_c - limit)) / (w_s + w_c), low, high)
+    own, other = np.clip(t_s, low_end, high_end), np.clip(t_c - limit, low_end, high_end)
+    low, high = np.minimum(own, other), np.maximum(own, other)
+    x = np.clip(_root(n_s, n_c, t_s, t_c, limit), low, high)
+    g = _derivative(n_s, n_c, t_s, t_c, x, x + limit)
     for _ in range(60):
-        y = x + limit
-        x1, y1 = 1 - x, 1 - y
-        g = n_s * (x - t_s) / (x * x1) + n_c * (y - t_c) / (y * y1)
         if not (wanted & (np.abs(g) > _ENOUGH) & (high - low > 1e-15)).any():
             break
+        y = x + limit
         low, high = np.where(g < 0, x, low), np.where(g > 0, x, high)
-        curve = n_s * (t_s / (x * x) + (1 - t_s) / (x1 * x1)) + n_c * (t_c / (y * y) + (1 - t_c) / (y1 * y1))
+        curve = n_s * (t_s / x**2 + (1 - t_s) / (1 - x) ** 2) + n_c * (t_c / y**2 + (1 - t_c) / (1 - y) ** 2)
         step = x - g / curve
         x = np.where((step >= low) & (step <= high), step, 0.5 * (low + high))
-    y = x + limit
-    g = n_s * (x - t_s) / (x * (1 - x)) + n_c * (y - t_c) / (y * (1 - y))
+        g = _derivative(n_s, n_c, t_s, t_c, x, x + limit)
     # at an end of the segment only one direction leads into it: there a derivative of the right sign is fine
     slack = np.where(x <= low_end * (1 + 1e-9), np.maximum(-g, 0), np.abs(g))
     slack = np.where(x >= high_end, np.maximum(g, 0), slack)
-    return x, y, slack
+    return x, x + limit, slack
+
+
+def _derivative(
+    n_s: np.ndarray, n_c: np.ndarray, t_s: np.ndarray, t_c: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Of n_s KL(t_s || x) + n_c KL(t_c || y) along y = x + limit."""
+    return n_s * (x - t_s) / (x * (1 - x)) + n_c * (y - t_c) / (y * (1 - y))
+
+
+def _root(n_s: np.ndarray, n_c: np.ndarray, t_s: np.ndarray, t_c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """The middle root of x^3 + 3 b x^2 + 3 p x + e, which is the derivative times x (1-x) y (1-y) over -n."""
+    s = n_s / (n_s + n_c)
+    c = 1 - s
+    b = -(s * (1 - 2 * d + t_s) + c * (1 - d + t_c)) / 3
+    p = -(s * (d * (1 - d) - t_s * (1 - 2 * d)) + c * (d - t_c)) / 3
+    h = np.sqrt(np.maximum(b * b - p, 1e-30))
+    turn = np.clip((b * (1.5 * p - b * b) - 0.5 * s * t_s * d * (1 - d)) / (h * h * h), -1, 1)
+    return 2 * h * np.cos((2 * np.pi - np.arccos(turn)) / 3) - b

@@ -26,6 +26,7 @@ import numpy as np
 from seaway.evidence import mixing
 
 RATIOS = np.array([1.25, 1.6, 2.5, 5.0, 20.0])
+_WEIGHTS = np.full(2 * len(RATIOS), 1 / (2 * len(RATIOS)))
 _EDGE = 1e-4  # of a bound: nobody is told 0.01 %, so a bound nearer to 0 or 1 is no bound worth testing
 
 
@@ -39,7 +40,7 @@ class Split:
 
 def new_state() -> dict[str, Any]:
     """No requests: the e-value is 1. A plain record; n and k are totals, told is the sum of n * share."""
-    return {"n": 0, "k": 0, "told": 0.0, "logs": [float(np.log(mixing.AT_ONCE))] * (2 * len(RATIOS))}
+    return {"n": 0, "k": 0, "told": 0.0, "logs": mixing.begun(_WEIGHTS).tolist()}
 
 
 def update(state: dict[str, Any], split: Split, n: int, k: int, share: float) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def update(state: dict[str, Any], split: Split, n: int, k: int, share: float) ->
     if n == 0:
         return state
     gain = increments(split, n, k, share) / max(1, split.cluster)
-    logs = mixing.grown(np.array(state["logs"]), gain, np.float64(state["n"]), np.float64(state["n"] + n))
+    logs = mixing.grown(np.array(state["logs"]), gain, _WEIGHTS, state["n"], state["n"] + n)
     return {
         "n": state["n"] + int(n),
         "k": state["k"] + int(k),
@@ -60,7 +61,7 @@ def update(state: dict[str, Any], split: Split, n: int, k: int, share: float) ->
 
 def log_e(state: dict[str, Any]) -> float:
     """Natural logarithm of E; at least ln(1/alpha) with probability at most alpha while the split is as told."""
-    return float(mixing.log_total(np.array(state["logs"]), np.float64(state["n"])))
+    return float(mixing.log_total(np.array(state["logs"]), state["n"]))
 
 
 def increments(split: Split, n: int, k: int, share: float) -> np.ndarray:
