@@ -45,10 +45,10 @@ def ensure_keys(config: Config) -> tuple[Path, Path]:
     return private, public
 
 
-def public_key(config: Config) -> Path:
-    """Path of the key that is trusted, made at first use where none is configured."""
+def public_key(config: Config, *, make: bool = True) -> Path:
+    """Path of the key that is trusted; ``make``: made at first use where none is configured."""
     path = _public_path(config)
-    if config.trust.public_key is None and not path.exists():
+    if make and config.trust.public_key is None and not path.exists():
         return ensure_keys(config)[1]
     load_public(path)
     return path

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.keys import public_key
 from seaway.signing import opened
 from serving import manifests
 from serving.rollout import state as states
 from serving.rollout.state import State
+
+
+def checker(config: Config) -> Callable[[Mapping[str, Any], State], str]:
+    """``check`` with the key that the configuration trusts: an object cannot bring a key of its own."""
+
+    def checked(obj: Mapping[str, Any], state: State) -> str:
+        try:
+            return check(obj, state, public_key(config, make=False))
+        except SeawayError as error:
+            return str(error)
+
+    return checked
 
 
 def check(obj: Mapping[str, Any], state: State, trusted: Path | None = None) -> str:

@@ -194,7 +194,7 @@ class _Release:
             ledger=config.home / "ledger.jsonl",
             journal=self.journal,
             pairs=pairs,
-            artifact=bundle_check.check,
+            artifact=bundle_check.checker(config),
             on_event=self.on_event,
         )
 

@@ -90,7 +90,7 @@ class Controller:
                 ledger=self.config.home / "ledger.jsonl",
                 journal=Journal(folder / "journal.jsonl"),
                 pairs=self._pairs(obj, state),
-                artifact=bundle_check.check,
+                artifact=bundle_check.checker(self.config),
                 on_event=lambda text: self.say(f"{name}: {text}"),
             )
             self._loops[name] = (key, loop)

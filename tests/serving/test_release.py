@@ -243,6 +243,22 @@ def test_a_candidate_that_cannot_be_served_is_rolled_back(shop, tmp_path):
     assert gone(tmp_path), left_over(tmp_path)
 
 
+def test_a_bundle_that_is_changed_after_the_release_began_is_rolled_back(shop, tmp_path):
+    home, config, bundles = shop
+    config = at(config, tmp_path)
+    request = request_for(bundles, "tampered", "9", "1")
+    model = Path(request["candidate"]["bundle"], "model.onnx")
+
+    def tamper(text):
+        if text.startswith("filling"):  # planned and in the object; no server runs yet
+            model.write_bytes(model.read_bytes()[:-1] + b"\0")
+
+    data = {"dataset": home / "dataset", "features": home / "features"}
+    record = run_release(config, request, **data, rollback=lambda v: None, on_event=tamper)
+    assert record["verdict"] == "rolled back" and "was changed after it was signed: model.onnx" in record["reason"]
+    assert record["weights"][-1]["predictors"] == {"v1": 100} and record["traffic"]["failed"] == 0
+
+
 def test_plan_names_and_refusals(shop, tmp_path):
     _, config, bundles = shop
     request = request_for(bundles, "p", "7", "1")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,15 @@ def test_a_canary_that_says_too_little_or_trusts_another_key_is_not_promoted(bun
     assert "not the candidate's" in bundle_check.check(obj, state)
 
 
+def test_the_controller_trusts_the_key_of_its_own_configuration(bundles, bundle, config, tmp_path):
+    obj, state = released(bundles, bundle)
+    assert bundle_check.checker(config)(obj, state) == ""
+    stranger = load(overrides={"home": str(tmp_path / "stranger")})
+    assert "cannot be read" in bundle_check.checker(stranger)(obj, state)
+    ensure_keys(stranger)
+    assert "the canary trusts the key" in bundle_check.checker(stranger)(obj, state)
+
+
 @pytest.mark.parametrize("spoil", [lambda o: o.clear(), lambda o: o.update(spec=None), lambda o: o["spec"].clear()])
 def test_an_object_that_cannot_be_read_is_a_reason_not_a_crash(bundles, bundle, spoil):
     obj, state = released(bundles, bundle)
@@ -251,8 +261,11 @@ def test_a_real_server_refuses_it_with_a_plain_reason_and_the_other_goes_on(bund
         substrate.create(obj)
         with pytest.raises(SeawayError, match=r"was changed after it was signed: model\.onnx"):
             substrate.wait_ready("m")
-        status = substrate.status("m")
-        assert status.ready["v0"] and not status.ready["v1"]
+        deadline = time.monotonic() + 30
+        while not substrate.status("m").ready.get("v0") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        ready = substrate.status("m").ready
+        assert ready["v0"] and not ready["v1"]
     log = "".join(file.read_text() for file in (tmp_path / "home" / "logs").rglob("*.log"))
     secret = Path(bundles.trust["private_key"]).read_text().splitlines()[1]
     assert "cannot be served" in log and secret not in log and "PRIVATE" not in log
