@@ -66,7 +66,7 @@ def sweep(rates: tuple[int, ...] = RATES) -> list[Cell]:
                 ("clustered errors, size told", {"group": GROUP, "cluster": GROUP, "rivals": False}),
                 ("bursts", {"bursts": True}),
                 ("controller restarts", {"restarts": 0.1, "rivals": False}),
-                ("lost and repeated scrapes", {"lost": 0.2, "again": 0.1, "rivals": False}),
+                ("lost and repeated scrapes", {"lost": 0.1, "again": 0.05, "rivals": False}),
                 ("counter resets", {"resets": 0.05, "rivals": False}),
                 ("prior x0.3", {"guess": 0.3 * STABLE, "rivals": False}),
                 ("prior x3", {"guess": 3 * STABLE, "rivals": False}),

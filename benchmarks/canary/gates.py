@@ -22,6 +22,7 @@ from serving.rollout.rules import GUARDRAILS, Rules
 
 RAMP, ALPHA = (5, 10, 25, 50), 0.05
 PROMOTED, ROLLED_BACK, HELD = 1, -1, 2
+FRESH, LOST, AGAIN = 0, 1, 2  # how a scrape went
 BY_CAP = -1  # cause of a rollback that no single guardrail's threshold explains
 
 Rows = dict[str, Any]  # name -> array (runs, ...), or a dict of such
@@ -177,7 +178,7 @@ class Ours(Gate):
 
 
 def _no_counts(runs: int) -> Rows:
-    names = ("n", "k", "read_n", "read_k", "cursor_n", "cursor_k", "lower")
+    names = ("n", "k", "how", "cursor_n", "cursor_k", "lower")
     return {name: np.zeros(runs, dtype=np.int64) for name in names}
 
 
@@ -190,7 +191,8 @@ def scrape(feed: Rows, n: np.ndarray, k: np.ndarray, cell: Cell, rng: np.random.
     reset, lost, again = (rng.random(len(n)) < p for p in (cell.resets, cell.lost, cell.again))
     for name, more in (("n", n), ("k", k)):
         feed[name] = np.where(reset, 0, feed[name]) + more
-    fresh = ~lost & ~again
+    feed["how"] = np.where(lost, LOST, np.where(again, AGAIN, FRESH))
+    fresh = feed["how"] == FRESH
     read_n, read_k = np.where(fresh, feed["n"], feed["cursor_n"]), np.where(fresh, feed["k"], feed["cursor_k"])
     gain_n, gain_k = read_n - feed["cursor_n"], read_k - feed["cursor_k"]
     lower = (gain_n < 0) | (gain_k < 0)

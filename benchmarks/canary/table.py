@@ -65,7 +65,7 @@ def back_table(tallies: list[Tally]) -> str:
             }
             if not found:
                 continue
-            cells = [_told(found[name], what) for name in names]
+            cells = [_told(found[name], what) if name in found else "–" for name in names]
             rows.append([str(rate), what, *cells])
     return _rows(["requests/s", "", *names], rows)
 
@@ -113,7 +113,7 @@ def missed(tallies: list[Tally], decision_ms: float) -> list[str]:
             if t.cell.null == null and wilson(t.count(verdict), t.runs)[0] > ALPHA:
                 found.append(f"{share(t.count(verdict), t.runs)} {word}: {t.cell.name}")
         if t.same is not None and t.same != t.runs:
-            found.append(f"restarts changed {t.runs - t.same} of {t.runs} runs: {t.cell.name}")
+            found.append(f"restarts changed {t.runs - t.same:,} of {t.runs:,} runs: {t.cell.name}")
         if (t.cell.scenario, t.cell.rate) == ("plain", 10):
             found += _speed(t)
     return found + ([f"one decision takes {decision_ms:.2f} ms"] if decision_ms > DECISION_MS else [])
