@@ -157,6 +157,8 @@ def _split(before: State, state: State, seen: Observation, rules: Rules, arms: M
     if before.read_at is None or before.read_at < before.served_since + SETTLE_S:
         return after
     stable, canary = (arms[role].gained.get("errors", (0, 0))[0] for role in ("stable", "canary"))
+    if not stable + canary:
+        return after
     known = split.update(
         state.split or split.new_state(),
         split.Split(rules.split_tolerance),

@@ -37,7 +37,7 @@ def observe(
         promote=states.promote_asked(obj),
         ended=ended,
     )
-    problems = []
+    problems = [_other_shadow(obj, state.canary)] if pairs is not None else []
     try:
         status = substrate.status(name)  # first: what is counted after it went by these weights
         failed = (status.message or "no reason was given") if status.state == FAILED else ""
@@ -55,6 +55,17 @@ def observe(
             problems.append(f"no pairs: {error}")
     seen = replace(seen, problem="; ".join(text for text in problems if text)[:1000])
     return Observation.from_record(seen.record())
+
+
+def _other_shadow(obj: Mapping[str, Any], canary: str) -> str:
+    """Pairs speak for the canary only if its shadow is the same in all but name and traffic."""
+    listed = manifests.predictors(obj)
+    shadow = listed.get(manifests.shadow(obj) or "")
+    if shadow is None or canary not in listed:
+        return ""  # then there are no pairs that could be wrong
+    own = ("name", "traffic", "shadow", "replicas")
+    one, other = ({k: v for k, v in p.items() if k not in own} for p in (shadow, listed[canary]))
+    return "" if one == other else f"the shadow {shadow['name']} is not the same as {canary}"
 
 
 def _trimmed(counters: Mapping[str, Any], rules: Rules | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from seaway.artifacts import record_hash
@@ -71,7 +72,7 @@ class Rules:
             if name in PAIRS:
                 pairs[name] = Bound(g.margin, tolerance, low=PAIRS[name], high=1.0)
             else:
-                rails[name] = Rail(g.margin, tolerance, **_cluster(g.cluster))
+                rails[name] = Rail(g.margin, tolerance, cluster=g.cluster)
         latency, labels = release.guardrails.get("latency"), release.labels
         return cls(
             ramp=tuple(release.ramp),
@@ -118,7 +119,7 @@ class Rules:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise SeawayError(f"not a record of release rules: {error}") from None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return record_hash(self.record())
 
@@ -152,10 +153,6 @@ def load(obj: Mapping[str, Any]) -> Rules:
         raise SeawayError(
             f"annotation {RULES} of {obj['metadata']['name']!r} cannot be used ({error}); start the release again"
         ) from None
-
-
-def _cluster(size: int | None) -> dict[str, Any]:
-    return {"cluster": size} if size is not None or "cluster" in {f.name for f in fields(Rail)} else {}
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ RULES = Rules(
     alpha_promote=0.05,
     alpha_rollback=0.05,
     rails={
-        "errors": Rail(0.02),
-        "latency": Rail(0.05, 0.025),
-        "decisions_up": Rail(0.02, 0.01),
-        "decisions_down": Rail(0.02, 0.01),
+        "errors": Rail(0.02, cluster=1),
+        "latency": Rail(0.05, 0.025, cluster=1),
+        "decisions_up": Rail(0.02, 0.01, cluster=1),
+        "decisions_down": Rail(0.02, 0.01, cluster=1),
     },
     slo_ms=100,
 )
@@ -43,11 +43,13 @@ class World:
         self.sources = {p: {"a": np.zeros(5, dtype=int)} for p in rates}  # by predictor and pod
         self.events = []
 
-    def begin(self, release="shop-2", ramp=10, rules=RULES):
+    def begin(self, release="shop-2", ramp=10, rules=RULES, shadow=False):
         listed = [
             manifests.Predictor("v1", 100 - ramp, "/bundles/1", version="1"),
             manifests.Predictor("v2", ramp, "/bundles/2", version="2"),
         ]
+        if shadow:
+            listed.append(manifests.Predictor("v2-shadow", 100, "/bundles/2", version="2", shadow=True))
         obj = manifests.seldon_deployment(self.name, "default", listed)
         spec = states.spec_hash(obj, "v1", "v2")
         obj = states.annotated(obj, {states.RULES: canonical_json(rules.record())})
