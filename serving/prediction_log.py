@@ -8,13 +8,13 @@ it, and a canary is not promoted on pairs that are not there. Standard library a
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from multiprocessing.util import Finalize
 from pathlib import Path
 from time import time
 
@@ -51,7 +51,7 @@ class AnswerLog:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
-        self._at_exit = Finalize(self, self.close, exitpriority=10)  # also of a worker that multiprocessing forked
+        atexit.register(self.close)  # Seldon switches multiprocessing's own finalizers off in its workers
 
     def add(self, identity: str, scores: Iterable[float], decisions: Iterable[int]) -> None:
         """The rows of one answered request; one without an id cannot be joined and is left out."""
@@ -104,6 +104,7 @@ class AnswerLog:
         """Write what waits and end the thread."""
         self._stopped.set()
         self.flush()
+        atexit.unregister(self.close)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every):

@@ -15,8 +15,9 @@ from serving.manifests import Predictor, seldon_deployment, with_traffic
 from serving.rollout.rules import Rules
 from serving.signals.pairs import PairFeed
 from serving.substrate.local import LocalSubstrate
+from tests.serving.conftest import message
 from tests.serving.test_pair_feed import RULES
-from tests.serving.test_substrate import counts, process_of
+from tests.serving.test_substrate import counts, post, process_of
 
 pytestmark = pytest.mark.skipif(
     not (project_root() / ".venv-serving" / "bin" / "python").exists(), reason="needs the serving environment"
@@ -73,43 +74,49 @@ def children(substrate):
     return len(psutil.Process(pid).children())
 
 
-def shadow_ready(substrate, name):
-    deadline = time.monotonic() + 40
-    while not substrate.status(name).ready["v2-shadow"]:
-        assert time.monotonic() < deadline, substrate.status(name)
-        time.sleep(0.05)
-    time.sleep(0.2)  # the route follows
+def copied(substrate, name):
+    """Waits until requests are copied to the shadow; since when the logs have only what comes from now on."""
+    url, started, body = substrate.status(name).url, time.time(), message()
+    while not logged(substrate, name, "v2-shadow", started):
+        assert time.time() < started + 40, substrate.status(name)
+        post(url, body)
+        time.sleep(0.1)
+    time.sleep(0.1)
+    return time.time()
 
 
 def pairs_of(substrate, name, wanted, since=0.0, rules: Rules = RULES):
-    """The readings once there are as many pairs as wanted, or none more for two seconds."""
+    """The readings once there are as many pairs as wanted, or none more for three seconds."""
     feed = PairFeed(substrate.home / "answers" / name, None, rules, stable=f"{name}-1", canary=f"{name}-2", since=since)
-    deadline = time.monotonic() + 2
-    while (found := feed.read())["flips"]["n"] < wanted and time.monotonic() < deadline:
+    found, deadline = feed.read(), time.monotonic() + 3
+    while found["flips"]["n"] < wanted and time.monotonic() < deadline:
         time.sleep(0.1)
+        before, found = found["flips"]["n"], feed.read()
+        deadline = time.monotonic() + 3 if found["flips"]["n"] > before else deadline
     return found
 
 
-def logged(substrate, name, predictor):
+def logged(substrate, name, predictor, since=0.0):
     files = (substrate.home / "answers" / name).glob(f"{predictor}-*.jsonl")
-    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    return [line for line in lines if line["t"] >= since]
 
 
 def test_the_shadow_scores_what_the_stable_answers_and_callers_see_nothing_of_it(substrate, deployment, traffic):
     """Every request is copied; the models differ on all of them: the amount is 12.5, above one threshold only."""
     obj = substrate.create(deployment("both", bias=-2.0))
     url = substrate.wait_ready("both").url
-    shadow_ready(substrate, "both")
+    since = copied(substrate, "both")
     before = counts(substrate, "both")
     with traffic(url, 60.0) as load:
         time.sleep(4)
     assert set(load.statuses()) == {200} and set(load.versions()) == {"both-1", "both-2"}
     answered = load.versions()
-    found = pairs_of(substrate, "both", answered["both-1"])
+    found = pairs_of(substrate, "both", answered["both-1"], since)
     assert found["flips"]["n"] == found["score_shift"]["n"] == answered["both-1"] > 60
     assert found["flips"]["sum"] == answered["both-1"]  # sigmoid(0.25) and sigmoid(-0.75)
     assert found["score_shift"]["sum"] / answered["both-1"] == pytest.approx(0.562177 - 0.320821, abs=1e-4)
-    assert len(logged(substrate, "both", "v2-shadow")) == load.statuses().total()
+    assert len(logged(substrate, "both", "v2-shadow", since)) == load.statuses().total()
     # the copies are in nobody's counts
     after = counts(substrate, "both")
     assert set(after) == {"v1", "v2"} and after["v1"].errors == after["v2"].errors == 0
@@ -130,13 +137,13 @@ def test_the_shadow_scores_what_the_stable_answers_and_callers_see_nothing_of_it
 def test_a_share_of_copies_is_that_share(substrate, deployment, traffic):
     substrate.create(deployment("share", bias=-1.0, copies=20))
     url = substrate.wait_ready("share").url
-    shadow_ready(substrate, "share")
+    since = copied(substrate, "share")
     with traffic(url, 100.0) as load:
         time.sleep(5)
     n = load.statuses().total()
     assert set(load.statuses()) == {200}
-    found = pairs_of(substrate, "share", n)
-    copies = len(logged(substrate, "share", "v2-shadow"))
+    found = pairs_of(substrate, "share", n, since)
+    copies = len(logged(substrate, "share", "v2-shadow", since))
     assert abs(copies - 0.2 * n) < 4.5 * (n * 0.2 * 0.8) ** 0.5 + 2
     pairs = found["flips"]["n"]  # whom a request is copied from is independent of who answers it
     assert abs(pairs - 0.5 * copies) < 4.5 * (copies * 0.25) ** 0.5 + 2
@@ -148,7 +155,7 @@ def test_a_shadow_that_fails_is_slow_or_dies_costs_the_callers_nothing(substrate
     """Half of its answers fail, the others are late; then it is killed, and comes back on its own."""
     substrate.create(deployment("die", bias=-2.0, error_rate=0.5, latency_ms=700.0, seed=1))
     url = substrate.wait_ready("die").url
-    shadow_ready(substrate, "die")
+    copied(substrate, "die")
     with traffic(url, 60.0) as load:
         time.sleep(3)
         process_of(substrate.home, "v2-shadow").kill()
@@ -158,16 +165,17 @@ def test_a_shadow_that_fails_is_slow_or_dies_costs_the_callers_nothing(substrate
             time.sleep(0.02)
         killed = substrate.status("die")
         assert killed.state == "Available" and killed.weights == {"v1": 50, "v2": 50}
-        shadow_ready(substrate, "die")
-        since = time.time()
-        time.sleep(2)
+        while not substrate.status("die").ready["v2-shadow"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        some = pairs_of(substrate, "die", 1)["flips"]["n"]
+        assert pairs_of(substrate, "die", some + 5)["flips"]["n"] >= some + 5  # mirrored to again
     assert set(load.statuses()) == {200}, load.statuses()
     seconds = sorted(s for _, _, s in load.answers)
     assert seconds[int(len(seconds) * 0.99)] < 0.5  # the shadow takes 0.7 s
     after = counts(substrate, "die")
     assert after["v1"].errors == after["v2"].errors == 0
     assert substrate.status("die").restarts == {"v1": 0, "v2": 0, "v2-shadow": 1}
-    assert pairs_of(substrate, "die", 1, since)["flips"]["n"] >= 1  # mirrored to again
 
 
 def test_a_shadow_that_never_starts_holds_nothing_up(substrate, deployment, ask):
@@ -186,17 +194,3 @@ def test_a_shadow_that_never_starts_holds_nothing_up(substrate, deployment, ask)
     request = urllib.request.Request(f"{status.url}/api/v1.0/predictions", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["meta"]["puid"] == "mine"
-
-
-def test_what_waits_in_a_log_is_written_when_its_server_is_stopped(substrate, deployment, traffic):
-    substrate.create(deployment("stop", bias=-1.0))
-    url = substrate.wait_ready("stop").url
-    shadow_ready(substrate, "stop")
-    with traffic(url, 100.0) as load:
-        time.sleep(0.6)
-    substrate.delete("stop")  # drains and stops
-    gone(substrate)
-    answered = load.versions()
-    assert set(load.statuses()) == {200}
-    assert len(logged(substrate, "stop", "v1")) == answered["stop-1"]
-    assert len(logged(substrate, "stop", "v2")) == answered["stop-2"] + load.statuses().total()  # and the shadow's

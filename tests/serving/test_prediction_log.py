@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import time
 
 import pytest
 
 from serving.model_server import ModelServer
 from serving.prediction_log import BUFFER, AnswerLog, file_of
+from serving.substrate.operator.child import free_ports
 from serving.wire import MAX_ID, Refused
+from tests.serving.test_model_server import PYTHON, call
 
 
 def lines_of(path):
@@ -134,3 +138,34 @@ def test_a_request_pays_at_most_thirty_microseconds_for_it(tmp_path):
     log.close()
     assert len(lines_of(tmp_path / "x.jsonl")) == 10_000
     assert best < 30e-6, f"{best * 1e6:.1f} us"
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="needs the serving environment")
+def test_a_server_that_is_told_to_stop_writes_what_waits(bundles, tmp_path, ask):
+    ports, bundle = free_ports(2), bundles.make("1")
+    values = {"bundle": bundle, "online_store": json.dumps(bundles.store), "log": str(tmp_path / "answers")}
+    values |= bundles.trusted(bundle)
+    environment = os.environ | {
+        "PREDICTIVE_UNIT_PARAMETERS": json.dumps(
+            [{"name": k, "value": v, "type": "STRING"} for k, v in values.items()]
+        ),
+        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(ports[0]),
+        "PREDICTIVE_UNIT_METRICS_SERVICE_PORT": str(ports[1]),
+        "SELDON_DEPLOYMENT_ID": "risk",
+        "SEAWAY_BIND": "127.0.0.1",
+    }
+    with (tmp_path / "log").open("wb") as output:
+        server = subprocess.Popen([PYTHON, "-m", "serving.microservice"], stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while call(ports[0], "GET", "/health/status")[0] != 200:
+            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        for number in range(20):
+            body = json.dumps(ask() | {"meta": {"puid": f"r{number}"}})
+            assert call(ports[0], "POST", "/predict", body, Content_Type="application/json")[0] == 200
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(15) == 0
+    (path,) = (tmp_path / "answers" / "risk").iterdir()
+    assert [line["id"] for line in lines_of(path)] == [f"r{number}" for number in range(20)]
