@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway.evidence import mixing, rates
+from seaway.evidence import dispersion, rates
 from seaway.evidence.rates import Rail
 
 RATES = [0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0]
@@ -95,56 +95,198 @@ def test_projection_is_the_nearest_point_of_the_null():
         assert 0 <= slack < 1e-3
 
 
-def simulate(p_s, p_c, rail, *, runs=2000, blocks=80, rate=30, seed=0, outage=None, lose=0.0):
-    """Share of runs in which ln E_promote and ln E_rollback ever reach ln 20, and final (n_c mean)."""
+def wilson_low(k, n, z=2.576):
+    """Lower end of the 99 % interval of a share."""
+    p = k / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n)
+
+
+def bursts(rng, n, p, size):
+    """Errors in bursts of geometric size, ``size`` on average."""
+    count = rng.poisson(n * p / size)
+    return np.minimum(n, np.where(count > 0, count + rng.negative_binomial(np.maximum(count, 1), 1 / size), 0))
+
+
+def simulate(p_s, p_c, rail, *, runs=2000, blocks=80, rate=30, seed=0, outage=None, lose=0.0, burst=1, onset=0):
+    """Share of runs in which E_promote and E_rollback ever reach 20, and the median block of the rollback."""
     rng = np.random.default_rng(seed)
-    past = [np.zeros(runs) for _ in range(4)]
-    logs, top = np.zeros((runs, 11)), np.full((runs, 2), -np.inf)
+    state, top, first = rates.new_state((runs,)), np.full((2, runs), -np.inf), np.full(runs, blocks)
     for block in range(blocks):
-        weight = (0.1, 0.25, 0.5)[min(2, block // 15)]
         n = rng.poisson(rate, runs)
-        n_c = rng.binomial(n, weight)
+        n_c = rng.binomial(n, (0.1, 0.25, 0.5)[min(2, block // 15)])
         factor = outage if outage and 30 <= block < 40 else 1.0
-        k_s, k_c = (rng.binomial(m, min(1.0, p * factor if outage else p)) for m, p in ((n - n_c, p_s), (n_c, p_c)))
+        p = [min(1.0, v * factor) for v in (p_s, p_c if block >= onset else p_s)]
+        draw = (lambda m, q: bursts(rng, m, q, burst)) if burst > 1 else rng.binomial
         keep = rng.random(runs) >= lose
-        counts = [np.where(keep, v, 0) for v in (n - n_c, k_s, n_c, k_c)]
-        logs += rates.increments(rail, past, counts)
-        past = [a + b for a, b in zip(past, counts, strict=True)]
-        now = np.stack([mixing.log_mean_exp(logs[:, :5]), rates.log_mean_exp(logs[:, 5:])], axis=1)
-        top = np.maximum(top, now)
-    return tuple((top >= math.log(20)).mean(axis=0))
+        counts = [np.where(keep, v, 0) for v in (n - n_c, draw(n - n_c, p[0]), n_c, draw(n_c, p[1]))]
+        state = rates.update_many(state, rail, *counts)
+        top = np.maximum(top, rates.log_e(state))
+        first = np.where((top[1] >= math.log(20)) & (first == blocks), block + 1, first)
+    promoted, rolled_back = (top >= math.log(20)).sum(axis=1)
+    return promoted / runs, rolled_back / runs, float(np.median(first))
 
 
+def at_most_5_percent(share, runs=2000):
+    return wilson_low(share * runs, runs) <= 0.05
+
+
+@pytest.mark.parametrize("cluster", [None, 1])
 @pytest.mark.parametrize("p_s", [0.0, 0.005, 0.1])
-def test_a_canary_at_the_margin_is_rarely_promoted(p_s):
-    promoted, _ = simulate(p_s, p_s + 0.02, Rail(0.02))
-    assert promoted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+def test_a_canary_at_the_margin_is_rarely_promoted(p_s, cluster):
+    assert at_most_5_percent(simulate(p_s, p_s + 0.02, Rail(0.02, cluster=cluster))[0])
 
 
 @pytest.mark.parametrize(("p_s", "p_c", "tolerance"), [(0.005, 0.005, 0.0), (0.1, 0.1, 0.0), (0.05, 0.06, 0.01)])
 def test_a_good_canary_is_rarely_rolled_back(p_s, p_c, tolerance):
-    _, rolled_back = simulate(p_s, p_c, Rail(0.02, tolerance))
-    assert rolled_back <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+    for cluster in (None, 1):
+        assert at_most_5_percent(simulate(p_s, p_c, Rail(0.02, tolerance, cluster=cluster))[1])
 
 
 def test_an_outage_of_both_and_lost_looks_do_not_break_the_bounds():
-    _, rolled_back = simulate(0.005, 0.005, Rail(0.02), outage=10.0, lose=0.2)
-    assert rolled_back <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+    assert at_most_5_percent(simulate(0.005, 0.005, Rail(0.02), outage=10.0, lose=0.2)[1])
+    assert at_most_5_percent(simulate(0.005, 0.025, Rail(0.02), outage=10.0, lose=0.2)[0])
+
+
+@pytest.mark.parametrize("rate", [100, 1000])
+def test_errors_in_bursts_do_not_break_the_bounds(rate):
+    rail, settings_ = Rail(0.005), {"rate": rate, "burst": 3, "blocks": 100}
+    assert at_most_5_percent(simulate(0.005, 0.010, rail, **settings_)[0])
+    assert at_most_5_percent(simulate(0.005, 0.005, rail, **settings_)[1])
+
+
+def test_without_the_estimate_bursts_break_the_bounds():
+    """The check above can fail: treated as independent, the same errors promote and roll back far too often."""
+    rail, settings_ = Rail(0.005, cluster=1), {"rate": 1000, "burst": 3, "blocks": 100}
+    assert simulate(0.005, 0.010, rail, **settings_)[0] > 0.08
+    assert simulate(0.005, 0.005, rail, **settings_)[1] > 0.08
 
 
 def test_power():
-    promoted, rolled_back = simulate(0.002, 0.002, Rail(0.02), runs=300)
-    assert promoted >= 0.99 and rolled_back <= 0.05
-    promoted, rolled_back = simulate(0.002, 0.05, Rail(0.02), runs=300)
+    promoted, rolled_back, _ = simulate(0.002, 0.002, Rail(0.02), runs=300)
+    assert promoted >= 0.97 and rolled_back <= 0.05
+    promoted, rolled_back, _ = simulate(0.002, 0.05, Rail(0.02), runs=300)
     assert rolled_back >= 0.99 and promoted <= 0.02
 
 
-def test_two_hundred_clean_canary_requests_prove_a_margin_of_two_percent():
+def test_late_harm_is_found_about_as_fast_as_early_harm():
+    early = simulate(0.005, 0.05, Rail(0.02), runs=300, rate=200)[2]
+    late = simulate(0.005, 0.05, Rail(0.02), runs=300, rate=200, onset=60)[2] - 60
+    assert 0 < late <= early + 3
+
+
+def test_a_canary_that_fails_outright_goes_in_one_block():
+    state = rates.update(rates.new_state(), Rail(0.005), 570, 3, 30, 30)
+    assert rates.log_e(state)[1] > math.log(6 / 0.05)
+    burst = rates.update(rates.new_state(), Rail(0.005), 570, 3, 30, 8)
+    assert rates.log_e(burst)[1] < math.log(20)
+
+
+def test_clean_requests_prove_a_margin_and_more_of_them_where_clusters_are_possible():
+    needed = {}
+    for cluster in (1, 3, None):
+        state, rail, needed[cluster] = rates.new_state(), Rail(0.02, cluster=cluster), 0
+        while rates.log_e(state)[0] < math.log(20):
+            state, needed[cluster] = rates.update(state, rail, 50, 0, 10, 0), needed[cluster] + 10
+        assert rates.log_e(state)[1] <= 0
+    assert needed[1] <= 200 < needed[None] <= needed[3] <= 3 * 200
+
+
+def test_a_mean_of_the_late_starts_stays_at_one():
+    """Three blocks, all outcomes enumerated, both arms alike: the mean of E_rollback is at most 1 after each."""
+    rail, p = Rail(0.1, cluster=1), 0.3
+    worlds = [(1.0, rates.new_state())]
+    for n_s, n_c in [(3, 2), (2, 4), (300, 1)]:  # large blocks without chance move the start times on
+        grown = []
+        laws = [poisson_binomial([p] * n) if n < 9 else None for n in (n_s, n_c)]
+        for weight, state in worlds:
+            for k_s, k_c in itertools.product(*(range(n + 1) if n < 9 else [round(p * n)] for n in (n_s, n_c))):
+                chance = math.prod(law[k] for law, k in zip(laws, (k_s, k_c), strict=True) if law is not None)
+                grown.append((weight * chance, rates.update(state, rail, n_s, k_s, n_c, k_c)))
+        if all(law is not None for law in laws):
+            mean = sum(w * math.exp(rates.log_e(s)[1]) for w, s in grown)
+            assert mean <= 1 + 1e-9
+            assert mean > 0.9
+        worlds = grown
+    assert sum(w for w, _ in worlds) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_mean_is_at_most_one_for_outcomes_that_depend_on_each_other_within_groups(size):
+    """All groups enumerated: each is all bad or all good (the worst dependence); untempered the mean exceeds 1."""
+    groups_s, groups_c, broken = 3, 2, 0.0
+    for limit, sign, t_s, t_c in [(0.1, 1, 0.2, 0.2), (0.1, 1, 0.3, 0.1), (0.0, -1, 0.1, 0.4), (0.05, -1, 0.2, 0.6)]:
+        for p_s in (0.05, 0.2, 0.5, 0.7):
+            p_c = p_s + limit
+            law = np.outer(poisson_binomial([p_s] * groups_s), poisson_binomial([p_c] * groups_c))
+            k_s, k_c = np.meshgrid(size * np.arange(groups_s + 1), size * np.arange(groups_c + 1), indexing="ij")
+            args = [np.array(float(v)) for v in (t_s, t_c, limit, sign)]
+            logs = rates.block_log_e(
+                np.array(float(size * groups_s)), k_s, np.array(float(size * groups_c)), k_c, *args
+            )
+            assert (law * np.exp(logs / size)).sum() <= 1 + 1e-9
+            broken = max(broken, float((law * np.exp(logs)).sum()))
+    assert broken > 1.1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(0.01, 0.99), min_size=4, max_size=4),
+    st.floats(0.01, 0.99),
+    st.floats(0.01, 0.99),
+    st.floats(0, 0.4),
+    st.sampled_from([1, -1]),
+    st.randoms(use_true_random=False),
+)
+def test_mean_is_at_most_one_for_any_law_within_groups_of_two(rate, t_s, t_c, limit, sign, random):
+    """Two pairs an arm; a pair's law is any with its margins (drawn between the Frechet bounds)."""
+    if sign * (np.mean(rate[2:]) - np.mean(rate[:2]) - limit) < 0:
+        return
+
+    def pair(p):  # chances of 0, 1, 2 bad ones
+        both = random.uniform(max(0.0, 2 * p - 1), p)
+        return [1 - 2 * p + both, 2 * (p - both), both]
+
+    stable, canary = np.convolve(pair(rate[0]), pair(rate[1])), np.convolve(pair(rate[2]), pair(rate[3]))
+    k_s, k_c = np.meshgrid(np.arange(5), np.arange(5), indexing="ij")
+    args = [np.array(float(v)) for v in (t_s, t_c, limit, sign)]
+    logs = rates.block_log_e(np.array(4.0), k_s, np.array(4.0), k_c, *args)
+    assert (np.outer(stable, canary) * np.exp(logs / 2)).sum() <= 1 + 1e-9
+
+
+def test_the_dispersion_of_independent_and_of_clustered_errors():
+    for burst, outage, low, high in [(1, None, 1.0, 1.3), (1, 10.0, 1.0, 1.5), (3, None, 4.0, 6.0)]:
+        rng, state = np.random.default_rng(5), rates.new_state((300,))
+        for block in range(100):
+            rate = 0.005 * (outage if outage and 30 <= block < 40 else 1)
+            k = bursts(rng, np.full((2, 300), 300), rate, burst) if burst > 1 else rng.binomial(300, rate, (2, 300))
+            state = rates.update_many(state, Rail(0.005), 300, k[0], 300, k[1])
+        phi = dispersion.exponent(state["spread"], 2.0) ** (1 / 1.5)
+        assert low <= np.median(phi) <= high, (burst, outage, np.median(phi))
+
+
+def test_a_block_is_tempered_by_earlier_blocks_only():
     state = rates.new_state()
-    for _ in range(20):
-        state = rates.update(state, Rail(0.02), 50, 0, 10, 0)
-    assert rates.log_e(state)[0] >= math.log(20)
-    assert rates.log_e(state)[1] <= 0
+    for k in (3, 0, 9, 1):
+        state = rates.update(state, Rail(0.005), 500, k, 100, 0)
+    quiet, loud = (rates.update(state, Rail(0.005), 500, 2, 100, k) for k in (0, 12))
+    gain = rates.increments(Rail(0.005), [state[c] for c in rates.COUNTS], np.array(state["spread"]), (500, 2, 100, 12))
+    assert np.allclose(np.array(loud["promote"]) - state["promote"], gain[:5])
+    assert dispersion.exponent(np.array(loud["spread"]), 1.0) > dispersion.exponent(np.array(quiet["spread"]), 1.0)
+
+
+def test_many_runs_at_once_are_the_same_as_one_by_one():
+    rng, rail = np.random.default_rng(3), Rail(0.005, 0.001)
+    many, single = rates.new_state((2500,)), {i: rates.new_state() for i in (0, 999, 1000, 2499)}
+    for _ in range(12):
+        n_s, n_c = rng.poisson(500, 2500), rng.poisson(3, 2500)
+        k_s, k_c = rng.binomial(n_s, 0.01), rng.binomial(n_c, 0.1)
+        many = rates.update_many(many, rail, n_s, k_s, n_c, k_c)
+        for i in single:
+            single[i] = rates.update(single[i], rail, int(n_s[i]), int(k_s[i]), int(n_c[i]), int(k_c[i]))
+    for i, state in single.items():
+        assert [float(v[i]) for v in rates.log_e(many)] == pytest.approx(rates.log_e(state), abs=1e-12)
+        assert many["spread"][i] == pytest.approx(state["spread"])
 
 
 def test_state_is_plain_data_and_update_is_pure():
