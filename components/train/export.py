@@ -110,13 +110,14 @@ def write_bundle(
     seed: int,
 ) -> float:
     """Write model.onnx, weights.safetensors and, last, model.json; the ONNX difference. SeawayError as ``check``."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     out.mkdir(parents=True, exist_ok=True)
     export(model, len(spec.names), out / "model.onnx")
     difference = check(model, out / "model.onnx", train_features)
     with atomic_write(out / "weights.safetensors") as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+        # not save_file: its files are for their owner alone, and a server may be another user
+        temporary.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(len(train_features), min(BACKGROUND_ROWS, len(train_features)), replace=False))
     write_json(
