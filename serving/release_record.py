@@ -64,6 +64,7 @@ def conclude(
         "decided": iso(state.now),
         "weights": journal["weights"],
         "evidence": journal["evidence"],
+        "split": journal.get("split", []),
         "thresholds": thresholds(plan.rules),
         "traffic": dict(traffic),
         "parity": dict(parity) if parity else None,

@@ -23,6 +23,7 @@ GUARDRAILS = {
     "split": "Split of the traffic",
 }
 PROVISIONAL = "promote provisionally"
+SPLIT_AT = 1000.0  # the threshold on E of the check of the split
 _MOST = 300  # points of a line
 
 
@@ -35,14 +36,17 @@ def canary(records: Records) -> dict[str, Any]:
 
 
 def _release(release: dict[str, Any]) -> dict[str, Any]:
-    rows = [{**row, "at": seconds_in(release, row.get("t", 0))} for row in release.get("evidence") or []]
+    told = [*(release.get("evidence") or []), *(_split(row) for row in release.get("split") or [])]
+    rows = [{**row, "at": seconds_in(release, row.get("t", 0))} for row in told]
     weights = [(seconds_in(release, w.get("t", 0)), _canary_weight(w)) for w in release.get("weights") or []]
     events = [{**e, "at": seconds_in(release, e.get("t", 0))} for e in release.get("events") or []]
     first = min([0.0, *(r["at"] for r in rows)])
     last = max([first + 1.0, *(r["at"] for r in rows), *(t for t, _ in weights)])
     turn = next((e["at"] for e in events if str(e.get("text", "")).startswith(PROVISIONAL)), None)
     times = Times(math.floor(first), last + 0.01 * (last - first), turn)
-    drawn = [_guardrail(release, name, rows, times) for name in dict.fromkeys(str(r["guardrail"]) for r in rows)]
+    found = dict.fromkeys(str(r["guardrail"]) for r in rows)
+    order = sorted(found, key=lambda name: list(GUARDRAILS).index(name) if name in GUARDRAILS else len(GUARDRAILS))
+    drawn = [_guardrail(release, name, rows, times) for name in order]
     return {
         "title": title(release),
         "verdict": str(release.get("verdict") or "not decided"),
@@ -55,6 +59,11 @@ def _release(release: dict[str, Any]) -> dict[str, Any]:
         "events": events,
         "weights": charts.weights([t for t, _ in weights], [w for _, w in weights], times) if weights else None,
     }
+
+
+def _split(row: dict[str, Any]) -> dict[str, Any]:
+    """The split's check as one more guardrail, with one question instead of two."""
+    return {**row, "guardrail": "split", "log_e_rollback": row["log_e"]}
 
 
 def _guardrail(release: dict[str, Any], name: str, rows: Sequence[dict[str, Any]], times: Times) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _state(name: str, values: dict[str, list[float]], limits: dict[str, float | 
 def _limit(release: dict[str, Any], side: str, guardrail: str) -> float | None:
     """The natural log of a threshold on E, whether it is stored for all guardrails or for each."""
     thresholds = release.get("thresholds") or {}
-    value = thresholds.get("split") if guardrail == "split" else thresholds.get(side)
+    value = thresholds.get("split", SPLIT_AT) if guardrail == "split" else thresholds.get(side)
     if isinstance(value, dict):
         value = value.get(guardrail)
     return math.log(float(value)) if value else None
@@ -112,9 +121,9 @@ def _seen(row: dict[str, Any]) -> str:
     if row.get("n") is not None:
         what = {"split": "requests", "loss": "labelled pairs"}.get(str(row["guardrail"]), "pairs")
         parts.append(f"{int(row['n']):,} {what}")
-        if row.get("k") is not None:
-            parts.append(f"{int(row['k']):,} to the canary")
-        if row.get("mean") is not None and row["n"]:
+        if row.get("told") is not None:
+            parts.append(f"{100 * row['mean']:.3g} % to the canary, told {100 * row['told']:.3g} %")
+        elif row.get("mean") is not None and row["n"]:
             parts.append(f"mean {short(float(row['mean']))}")
     return " · ".join(parts)
 

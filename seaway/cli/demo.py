@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway.cli import options
-from seaway.cli.release import write_report
+from seaway.cli.serving import write_report
 from seaway.config import Config, project_root
 from seaway.processes import die_with_parent
 

@@ -134,13 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         overrides = {"home": str(args.home)} if args.home else None
         config = load(args.env, workload=args.workload, overrides=overrides)
-        return _main(config, args.once)
+        return run_controller(config, args.once)
     except SeawayError as error:
         print(f"controller: {error}", file=sys.stderr, flush=True)
         return 2
 
 
-def _main(config: Config, once: bool) -> int:
+def run_controller(config: Config, once: bool) -> int:
+    """The controller of a configuration, until a signal; ``once``: one step. The process's exit code."""
     from serving.substrate.choose import substrate_of
 
     substrate = substrate_of(config)

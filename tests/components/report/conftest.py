@@ -14,6 +14,7 @@ import pytest
 from components.report.step import build
 
 NASTY = "<script>alert('x')</script>&\"quoted\""
+KINDS = ("errors", "latency", "decisions_up", "decisions_down", "flips", "score_shift", "loss")
 STEPS = ("ingest", "validate", "features", "dataset", "tune", "train", "evaluate", "register", "release")
 
 
@@ -114,7 +115,7 @@ def trials(folder: Path) -> None:
 def release(folder: Path, version: str, harmed: bool) -> None:
     """A release with every kind of guardrail; the sound one goes through both stages: 70 s, then two days."""
     random = np.random.default_rng(int(version))
-    evidence, weights = [], []
+    evidence, weights, split = [], [], []
     times = (
         [float(t) for t in range(70)]
         if harmed
@@ -123,16 +124,8 @@ def release(folder: Path, version: str, harmed: bool) -> None:
     for block, t in enumerate(times):
         if t in (0, 20, 40):
             weights.append({"t": t, "weights": {"stable": 100 - 10 - block, "canary": 10 + block}})
-        for guardrail in (
-            "errors",
-            "latency",
-            "decisions_up",
-            "decisions_down",
-            "flips",
-            "score_shift",
-            "loss",
-            "split",
-        ):
+        split.append({"t": t, "n": 60 * (block + 1), "mean": 0.11, "told": 0.1, "log_e": -0.01 * block})
+        for guardrail in KINDS:
             if guardrail == "loss" and t < 70:
                 continue
             bad = harmed and guardrail in ("errors", "latency")
@@ -143,8 +136,6 @@ def release(folder: Path, version: str, harmed: bool) -> None:
                    "log_e_rollback": drift[1] * block - jitter}  # fmt: skip
             if guardrail in ("flips", "score_shift", "loss"):
                 row |= {"n": n, "mean": 0.004 if guardrail != "loss" else -0.0012}
-            elif guardrail == "split":
-                row = {"t": t, "guardrail": "split", "log_e_rollback": -0.01 * block, "n": 10 * n, "k": n}
             else:
                 row |= {"canary": {"n": n, "k": n // 30}, "stable": {"n": 9 * n, "k": n // 4}}
             evidence.append(row)
@@ -163,8 +154,8 @@ def release(folder: Path, version: str, harmed: bool) -> None:
         "reason": f"{NASTY} on errors" if harmed else "every guardrail agrees",
         "candidate": {"version": version, "run": "r1"}, "champion": {"version": "1"},
         "started": "2026-11-22T16:00:00Z", "ended": "2026-11-22T16:01:10Z",
-        "weights": weights, "evidence": evidence,
-        "thresholds": {"promote": 20.0, "rollback": 140.0, "split": 1000.0},
+        "weights": weights, "evidence": evidence, "split": split,
+        "thresholds": {"promote": 20.0, "rollback": 140.0},
         "traffic": {"sent": 4200, "failed": 9 if harmed else 0, "rate": 60.0, "p50_ms": 6.31, "p99_ms": 14.2,
                     "by_predictor": {
             "stable": {"sent": 3000, "failed": 0, "p50_ms": 6.2, "p99_ms": 13.9},
