@@ -2,7 +2,7 @@
 
     promote    on the ramp's last step (or when a person asks), when every guardrail's E_promote >= 1 /
                alpha_promote; with delayed labels provisionally: the old champion keeps a holdback
-    confirm    a provisional promotion, when the labels' E_promote >= 1 / alpha_promote
+    confirm    a provisional promotion, when also the labels' E_promote >= 1 / alpha_promote
     roll back  when any guardrail's E_rollback >= K / alpha_rollback (K guardrails), when the canary crashes
                more often than the stable, stays unready, is not confirmed in time, or a person aborts
     ramp       after enough requests on a step, when nothing points to harm
@@ -117,8 +117,10 @@ def _proof(state: State, seen: Observation, rules: Rules, problems: list[str]) -
     if problems or late(state, rules) or not health.all_ready(state, seen) or not _current(state, seen, rules):
         return None
     logs = logs_of(state, rules)
-    stage = [LOSS] if state.phase == PROVISIONAL else [name for name in logs if name != LOSS]
-    if not stage or not all(name in logs and logs[name][0] >= rules.promote_at for name in stage):
+    stage = [name for name in logs if name != LOSS or state.phase == PROVISIONAL]  # what was proven must still stand
+    if not stage or not all(logs[name][0] >= rules.promote_at for name in stage):
+        return None
+    if state.phase == PROVISIONAL and LOSS not in logs:
         return None
     text = "; ".join(f"{name}: {told(state, name, logs[name][0], rules.promote_at)}" for name in stage)
     if state.phase == PROVISIONAL:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from seaway.evidence import means, rates, split
-from serving.rollout.rules import GUARDRAILS, Rules
-from serving.rollout.state import State
+from serving.rollout.rules import GUARDRAILS, LOSS, Rules
+from serving.rollout.state import PROVISIONAL, State
 
 
 def logs_of(state: State, rules: Rules) -> dict[str, tuple[float, float]]:
@@ -20,7 +20,7 @@ def logs_of(state: State, rules: Rules) -> dict[str, tuple[float, float]]:
 def weakest(state: State, rules: Rules) -> str:
     """The guardrail that is farthest from its proof, of those that this phase waits for."""
     logs = logs_of(state, rules)
-    waits = [name for name in logs if (name == "loss") == (state.phase == "provisional")]
+    waits = [name for name in logs if name != LOSS or state.phase == PROVISIONAL]
     name = min(waits, key=lambda g: logs[g][0], default=None)
     if name is None:
         return "no guardrails are configured"
