@@ -8,6 +8,7 @@ time of one decision. Exit 1 when a bar is missed. ``--write-docs`` puts the tab
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,16 +35,23 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [cell for cell in wanted if cell.scenario.startswith(args.only)]
     tallies, verdicts = play_all(wanted, runs, 0 if args.only else runs, args.seed, _told)
     took, decision = time.perf_counter() - start, one_decision()
-    parts = docs.Numbers(tallies, verdicts, decision, took, runs)
+    parts = docs.Numbers(tallies, verdicts, decision, took, _processor_s(), runs)
     print("\n\n".join(text for _, text in parts.tables()), flush=True)
     missed = table.missed(tallies, decision) + table.labels_missed(verdicts)
     if args.write_docs:
         root = Path(__file__).parents[2] / "docs"
         plot.draw(root / "img", tallies, verdicts)
         docs.write(root / "canary-benchmark.md", parts, missed)
-    print(f"\n{len(wanted)} cells of {runs:,} runs in {took:.0f} s; one decision a guardrail {decision:.2f} ms")
+    print(
+        f"\n{len(wanted)} cells of {runs:,} runs in {took:.0f} s ({_processor_s():.0f} s of processor time); one decision a guardrail {decision:.2f} ms"
+    )
     print("canary: " + ("ok" if not missed else "MISSED: " + "; ".join(missed)))
     return int(bool(missed))
+
+
+def _processor_s() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _told(name: str) -> None:

@@ -24,7 +24,6 @@ DECISION_MARGIN, FLIP_MARGIN = 0.01, 0.02
 _OUTAGE = {"points": 0.045, "minutes": 10}  # the stable fails ten times as often; the canary by as much more
 _OUTAGE_BEFORE = {1: 60, 10: 15, 100: 5}  # it starts in one of the first so many minutes
 _ONSET = {1: 40, 10: 8, 100: 3}  # minutes that the late canary is good
-_BURST = {"share": 0.05, "times": 10.0}  # of the minutes of an arm, how many times the rate
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Cell:
     again: float = 0.0  # a block and predictor, share of scrapes that repeat the reading before
     resets: float = 0.0  # a block and predictor, share of counters that start at zero again
     rivals: bool = True  # the other gates see nothing special here
+    barred: bool = True  # the bars apply; False: beyond what the gate is made for, shown all the same
+    burst: tuple[float, float] = (0.05, 10.0)  # share of an arm's minutes, how many times the rate
 
     @property
     def name(self) -> str:
@@ -65,6 +66,8 @@ def sweep(rates: tuple[int, ...] = RATES) -> list[Cell]:
                 ("clustered errors", {"group": GROUP}),
                 ("clustered errors, size told", {"group": GROUP, "cluster": GROUP, "rivals": False}),
                 ("bursts", {"bursts": True}),
+                ("groups of 20", {"group": 20, "barred": False}),
+                ("rare, large bursts", {"bursts": True, "burst": (0.02, 50.0), "barred": False}),
                 ("controller restarts", {"restarts": 0.1, "rivals": False}),
                 ("lost and repeated scrapes", {"lost": 0.1, "again": 0.05, "rivals": False}),
                 ("counter resets", {"resets": 0.05, "rivals": False}),
@@ -132,10 +135,10 @@ class World:
         during = (minutes >= start) & (minutes < start + _OUTAGE["minutes"])
         self._added = _OUTAGE["points"] * (during & cell.outage)
         # a burst multiplies the rate; the quiet minutes have less, so that the mean stays
-        quiet = 1 / (1 + _BURST["share"] * (_BURST["times"] - 1))
+        often, times = cell.burst
+        quiet = 1 / (1 + often * (times - 1))
         self._times = [
-            np.where(rng.random((CAP, runs)) < _BURST["share"], _BURST["times"], 1.0) * quiet if cell.bursts else None
-            for _ in range(2)
+            np.where(rng.random((CAP, runs)) < often, times, 1.0) * quiet if cell.bursts else None for _ in range(2)
         ]
 
     def rate(self, signal: str, minute: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

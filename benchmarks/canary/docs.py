@@ -22,6 +22,7 @@ class Numbers:
     verdicts: list[Verdicts]
     decision_ms: float
     seconds: float
+    processor: float  # seconds of processor time, all processes
     runs: int
 
     def tables(self) -> list[tuple[str, str]]:
@@ -51,7 +52,8 @@ def write(path: Path, numbers: Numbers, missed: list[str]) -> None:
     verdict = "Every bar is met." if not missed else "Missed: " + "; ".join(missed) + "."
     cells = len({t.cell.name for t in numbers.tallies})
     run = (
-        f"{numbers.runs:,} runs a cell, {cells} cells, {numbers.seconds:.0f} s in two processes; {machine()}. "
+        f"{numbers.runs:,} runs a cell, {cells} cells, {numbers.seconds:.0f} s in two processes "
+        f"({numbers.processor:.0f} s of processor time); {machine()}. "
         f"One decision takes {numbers.decision_ms:.2f} ms a guardrail. {verdict}"
     )
     for name, body in [("run", run), *numbers.tables()]:

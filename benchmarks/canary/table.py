@@ -28,23 +28,32 @@ def _time(pair: tuple[float, float] | None) -> str:
     return "–" if pair is None else f"{pair[0]:.0f} ({pair[1]:.0f})"
 
 
+def _sorted(tallies: list[Tally]) -> list[Tally]:
+    """By scenario in the order of the sweep, then by rate and truth."""
+    order = {name: i for i, name in enumerate(dict.fromkeys(t.cell.scenario for t in tallies))}
+    return sorted(tallies, key=lambda t: (order[t.cell.scenario], t.cell.rate, t.cell.truth))
+
+
 def _ours(tallies: list[Tally]) -> list[Tally]:
-    return [t for t in tallies if t.gate == Ours.name]
+    return _sorted([t for t in tallies if t.gate == Ours.name])
+
+
+def _canary(t: Tally) -> str:
+    return f"{100 * t.cell.truth:.1f} %, {TRUTH[t.cell.null]}" + ("" if t.cell.barred else " (no bar)")
 
 
 def plain_table(tallies: list[Tally]) -> str:
     """Promoted by each gate, in percent; rows of the plain cells and of the special ones that rivals play."""
     names = [Ours.name, *(gate.name for gate in RIVALS)]
     by_cell: dict[str, dict[str, Tally]] = {}
-    for t in tallies:
+    for t in _sorted(tallies):
         by_cell.setdefault(t.cell.name, {})[t.gate] = t
     rows = []
     for found in by_cell.values():
         if len(found) == 1:
             continue
         first = next(iter(found.values()))
-        cell = first.cell
-        told = [cell.scenario, str(cell.rate), f"{100 * cell.truth:.1f} %, {TRUTH[cell.null]}"]
+        told = [first.cell.scenario, str(first.cell.rate), _canary(first)]
         rows.append([*told, *(f"{100 * found[n].count(PROMOTED) / found[n].runs:.1f}" for n in names)])
     return _rows(["scenario", "requests/s", "canary", *names], rows)
 
@@ -91,7 +100,7 @@ def ours_table(tallies: list[Tally]) -> str:
             [
                 t.cell.scenario,
                 str(t.cell.rate),
-                f"{100 * t.cell.truth:.1f} %, {TRUTH[t.cell.null]}",
+                _canary(t),
                 promoted,
                 share(t.count(ROLLED_BACK), t.runs),
                 f"{100 * t.count(HELD) / t.runs:.1f} %",
@@ -110,7 +119,7 @@ def missed(tallies: list[Tally], decision_ms: float) -> list[str]:
     found = []
     for t in _ours(tallies):
         for null, verdict, word in (("edge", PROMOTED, "promoted"), ("good", ROLLED_BACK, "rolled back")):
-            if t.cell.null == null and wilson(t.count(verdict), t.runs)[0] > ALPHA:
+            if t.cell.barred and t.cell.null == null and wilson(t.count(verdict), t.runs)[0] > ALPHA:
                 found.append(f"{share(t.count(verdict), t.runs)} {word}: {t.cell.name}")
         if t.same is not None and t.same != t.runs:
             found.append(f"restarts changed {t.runs - t.same:,} of {t.runs:,} runs: {t.cell.name}")

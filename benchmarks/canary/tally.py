@@ -109,7 +109,10 @@ def play_all(
                 total = None if same[0] is None else sum(same)
                 tallies.append(Tally(cell, gate, _joined(part[gate][0] for part in parts), total))
             told(cell.name)
-        return tallies, list(found)
+        verdicts = list(found)
+        pool.close()
+        pool.join()  # its processor time counts as ours from now on
+        return tallies, verdicts
 
 
 __all__ = ["HELD", "PROMOTED", "ROLLED_BACK", "Tally", "play_all", "wilson"]

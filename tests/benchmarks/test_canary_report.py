@@ -45,6 +45,7 @@ def test_what_is_within_the_bars_is_not():
         tally("edge", {PROMOTED: 0.9}, gate="Argo, documented"),
         tally("good", {PROMOTED: 0.97, ROLLED_BACK: 0.03}),
         tally("good", {PROMOTED: 0.5}, rate=1),
+        tally("edge", {PROMOTED: 0.2}, scenario="groups of 20"),
     ]
     assert table.missed(found, 0.1) == []
     assert table.missed(found, 1.1) == ["one decision takes 1.10 ms"]
@@ -78,7 +79,7 @@ def test_numbers_go_between_the_markers_and_nowhere_else(tmp_path):
     names = ("run", "promoted", "times", "ours", "restarts")
     page = tmp_path / "page.md"
     page.write_text("head\n" + "".join(f"<!-- {n} -->\nold {n}\n<!-- /{n} -->\nkept {n}\n" for n in names))
-    numbers = docs.Numbers([tally("good", {PROMOTED: 0.99})], [], 0.1, 12.0, 10_000)
+    numbers = docs.Numbers([tally("good", {PROMOTED: 0.99})], [], 0.1, 12.0, 20.0, 10_000)
     docs.write(page, numbers, [])
     text = page.read_text()
     assert "old" not in text and all(f"kept {n}" in text for n in names)
