@@ -42,9 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         root = Path(__file__).parents[2] / "docs"
         plot.draw(root / "img", tallies, verdicts)
         docs.write(root / "canary-benchmark.md", parts, missed)
-    print(
-        f"\n{len(wanted)} cells of {runs:,} runs in {took:.0f} s ({_processor_s():.0f} s of processor time); one decision a guardrail {decision:.2f} ms"
-    )
+    print(f"\n{len(wanted)} cells of {runs:,} runs in {took:.0f} s ({parts.processor:.0f} s of processor time)")
+    print(f"one decision a guardrail: {decision:.2f} ms")
     print("canary: " + ("ok" if not missed else "MISSED: " + "; ".join(missed)))
     return int(bool(missed))
 
