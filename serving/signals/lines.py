@@ -20,11 +20,12 @@ class Tail:
     """The new lines of ``folder/*.jsonl`` since the last call. A torn last line waits until it is whole.
 
     A file that became shorter or was replaced is read again from its start: who uses the lines must bear the
-    same line twice. A folder that is not there yet has no lines.
+    same line twice. A folder that is not there yet has no lines. Files that nobody wrote to after ``since``
+    (seconds since the epoch) are not read.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, since: float = 0.0):
+        self.folder, self.since = Path(folder), since
         self._places: dict[str, _Place] = {}
 
     def read(self) -> Iterator[tuple[Path, list[bytes]]]:
@@ -39,6 +40,8 @@ class Tail:
             return
         with stream:
             found = os.fstat(stream.fileno())
+            if found.st_mtime < self.since:
+                return
             file, place = (found.st_dev, found.st_ino), self._places.get(path.name)
             if place is None or place.file != file or found.st_size < place.offset:
                 place = self._places[path.name] = _Place(file)

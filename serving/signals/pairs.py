@@ -45,7 +45,7 @@ class PairFeed:
         self.folder, self.labels, self.rules, self.since = Path(folder), labels, rules, since
         self._answers = {stable: Firsts(), canary: Firsts()}
         self._stable, self._canary = self._answers[stable], self._answers[canary]
-        self._tail = Tail(folder)
+        self._tail = Tail(folder, since - APART)  # older releases' logs are not read again
         self._bounds: dict[str, Any] = dict(rules.pairs)
         if rules.loss and labels is not None:
             self._bounds["loss"] = rules.loss.bound

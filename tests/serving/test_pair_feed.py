@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 
@@ -187,6 +188,16 @@ def test_damaged_lines_are_named_and_refused_labels_too(tmp_path):
     reader = feed(tmp_path)
     assert reader.read()["loss"]["n"] == 0
     assert "1 damaged lines in c.jsonl" in reader.said and "1 unsigned (first in l.jsonl)" in reader.said
+
+
+def test_logs_of_earlier_releases_are_not_read(tmp_path):
+    for name, age in (("old", APART + 1), ("new", APART - 1)):
+        path = tmp_path / "answers" / f"{name}.jsonl"
+        put(path, b"{\n")
+        os.utime(path, (T - age, T - age))
+    reader = feed(tmp_path, since=T)
+    reader.read()
+    assert reader.said == "1 damaged lines in new.jsonl"
 
 
 def test_two_versions_of_one_name_are_refused(tmp_path):

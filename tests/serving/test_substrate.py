@@ -262,6 +262,25 @@ def test_the_home_has_one_operator(substrate):
         beside.start()
 
 
+def test_objects_under_a_rollout_are_listed_and_events_are_kept(tmp_path, predictor):
+    local = LocalSubstrate(tmp_path)
+    for name, notes in (("under", {"seaway.dev/rollout": "{}"}), ("plain", {}), ("ended", None)):
+        local.create(seldon_deployment(name, "default", [predictor("1", 100)], notes))
+    assert local.names() == ["under"]
+    local.event("under", "RolledBack", "errors is worse", warning=True)
+    local.event("gone", "Ramp", "no object of that name is needed")
+    first, second = (json.loads(line) for line in (tmp_path / "logs" / "events.jsonl").read_text().splitlines())
+    assert {k: first[k] for k in ("type", "object", "reason", "message")} == {
+        "type": "Warning",
+        "object": "under",
+        "reason": "RolledBack",
+        "message": "errors is worse",
+    }
+    assert second["type"] == "Normal" and second["time"] >= first["time"]
+    blocked = LocalSubstrate(tmp_path / "objects" / "under.json")  # no folder can be made there
+    blocked.event("x", "Ramp", "never raises")
+
+
 def test_no_update_is_lost_between_writers(tmp_path, predictor):
     store = ObjectStore(tmp_path)
     store.create(seldon_deployment("race", "default", [predictor("1", 100)], {"count": "0"}))
