@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -115,3 +117,15 @@ def test_64_sources_with_long_names_fit_into_the_annotation():
     obj = states.store({"metadata": {"name": "x"}}, state)
     assert len(obj["metadata"]["annotations"][states.STATE]) < states.LIMIT
     assert sum(len(sources) for sources in json.loads(json.dumps(state.record()))["cursors"].values()) == 128
+
+
+def test_a_decision_takes_less_than_a_millisecond_a_guardrail():
+    state, spent = begun(), []
+    for i in range(60):
+        found = {p: {f"{p}-{pod}": counters(20 * (i + 1)) for pod in range(8)} for p in ("v1", "v2")}
+        seen = see(1001.0 + i, {}, {}, counters=found, weights={"v1": 90, "v2": 10})
+        start = time.process_time()
+        state = decide(state, seen, replace(RULES, alpha_promote=1e-300)).state
+        spent.append(time.process_time() - start)
+    assert state.blocks == 60 and state.phase == states.RUNNING
+    assert sorted(spent)[30] < 1e-3 * len(RULES.guardrails)
