@@ -76,7 +76,12 @@ class Controller:
             return period if decision.state.phase in UNDER_WAY else max(period, LIST_S)
         except (OSError, SeawayError) as error:
             self._complain(f"{name}: cannot go on yet: {error}")
-            return 1.0
+        except Exception as error:  # what is wrong with one object stops no other
+            self._complain(f"{name}: cannot go on yet: {type(error).__name__}: {error}")
+        return 1.0
+        except Exception as error:  # an object that others can write must not end the care of all others
+            self._complain(f"{name}: cannot go on, its object is damaged: {type(error).__name__}: {error}")
+            return LIST_S
 
     def _loop(self, obj: dict[str, Any], state: State) -> Rollout:
         name = obj["metadata"]["name"]
@@ -153,7 +158,14 @@ def run_controller(config: Config, once: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     lease = _Lease(substrate, config.home)
-    run(controller, stop, lease.hold)
+    alive = config.home / "run" / "alive"  # a probe looks how old it is
+    alive.parent.mkdir(parents=True, exist_ok=True)
+
+    def holds() -> bool:
+        alive.touch()
+        return lease.hold()
+
+    run(controller, stop, holds)
     lease.release()
     return 0
 

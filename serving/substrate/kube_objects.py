@@ -149,14 +149,6 @@ def routed(http: Mapping[str, Any], name: str, predictors: Sequence[str]) -> dic
     return found
 
 
-def mirrored(http: Mapping[str, Any], name: str, predictors: Sequence[str]) -> dict[str, int]:
-    """Percent of requests copied, by shadow predictor; empty without a mirror."""
-    if not http.get("mirror"):
-        return {}
-    percentage = (http.get("mirrorPercentage") or {}).get("value", 100)
-    return {_predictor(http["mirror"], name, predictors): round(percentage)}
-
-
 def _predictor(destination: Mapping[str, Any], name: str, predictors: Sequence[str]) -> str:
     """The predictor behind a destination; of an unknown one its host, so that it is seen to be wrong."""
     service = destination.get("host", "").split(".", 1)[0]
@@ -164,7 +156,7 @@ def _predictor(destination: Mapping[str, Any], name: str, predictors: Sequence[s
         if service == f"{name}-{predictor}":
             return predictor
     hashed = service.startswith("seldon-")  # Seldon's way with names that are too long
-    return destination["subset"] if hashed and "subset" in destination else service
+    return destination["subset"] if hashed and "subset" in destination else service.removeprefix(f"{name}-")
 
 
 def crashes(pod: Mapping[str, Any]) -> int:

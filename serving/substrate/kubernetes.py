@@ -40,7 +40,6 @@ class KubernetesSubstrate:
 
     def __init__(self, api: Api, namespace: str = "default", *, signals: Signals | None = None, url: str | None = None):
         self.api, self.namespace, self.signals, self.url = api, namespace, signals, url
-        self._counts: dict[str, int] = {}  # how often this process said an event
 
     @property
     def metrics_url(self) -> str:
@@ -71,7 +70,11 @@ class KubernetesSubstrate:
         return sorted(o["metadata"]["name"] for o in listed if (o["metadata"].get("annotations") or {}).get(STATE))
 
     def status(self, name: str) -> Status:
-        """What runs now: four reads, of which the object is the first, so that it is never the newest."""
+        """What runs now: four reads, of which the object is the first, so that it is never the newest.
+
+        The state is that of the predictors that callers reach; but Seldon carries out no change of weights
+        while a shadow is not ready either.
+        """
         stored = self._stored(name)
         obj = found.normal(stored)
         listed = manifests.predictors(obj)
@@ -81,14 +84,14 @@ class KubernetesSubstrate:
         ready = {p: p in current and found.is_ready(current[p]) for p in listed}
         http = found.http_route(self._virtual_service(name), f"/seldon/{self.namespace}/{name}/")
         weights = found.routed(http, name, list(listed))
-        mirror = found.mirrored(http, name, list(listed))
-        as_asked = weights == {p: w for p, w in manifests.weights(obj).items() if w} and mirror == _mirror(obj)
+        asked = manifests.weights(obj)
+        as_asked = weights == {p: w for p, w in asked.items() if w}
         pods = self._pods(name)
         restarts = {p: sum(found.crashes(pod) for pod in pods.get(p, [])) for p in listed}
         state, generation = CREATING, obj["metadata"]["generation"]
-        if all(ready.values()) and as_asked:
+        if all(ready[p] for p in asked) and as_asked:
             state = AVAILABLE
-        elif any(found.has_failed(d) for d in current.values()):
+        elif any(found.has_failed(d) for p, d in current.items() if p in asked):
             state = FAILED
         return Status(
             ready=ready,
@@ -133,7 +136,6 @@ class KubernetesSubstrate:
         key = hashlib.sha256("\n".join((meta["uid"], reason, kind, text)).encode()).hexdigest()[:16]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"/api/v1/namespaces/{self.namespace}/events"
-        count = self._counts[key] = self._counts.get(key, 0) + 1
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -151,13 +153,13 @@ class KubernetesSubstrate:
             "source": {"component": COMPONENT},
             "firstTimestamp": now,
             "lastTimestamp": now,
-            "count": count,
+            "count": 1,
         }
         try:
             self.api.create(path, event)
         except Conflict:  # said before, perhaps by a controller before this one
-            count = self._counts[key] = max(count, 2)
-            self.api.patch(f"{path}/{name}.{key}", {"count": count, "lastTimestamp": now})
+            old = self.api.patch(f"{path}/{name}.{key}", {"lastTimestamp": now})
+            self.api.patch(f"{path}/{name}.{key}", {"count": old.get("count", 1) + 1})
 
     def _check(self, obj: Mapping[str, Any]) -> None:
         manifests.validate(obj)
@@ -200,11 +202,6 @@ class KubernetesSubstrate:
             if who and not pod["metadata"].get("deletionTimestamp"):
                 listed.setdefault(who, []).append(pod)
         return listed
-
-
-def _mirror(obj: Mapping[str, Any]) -> dict[str, int]:
-    """What the object asks to be copied, by shadow predictor."""
-    return {n: p.get("traffic", 0) or 100 for n, p in manifests.predictors(obj).items() if p.get("shadow")}
 
 
 def _why(

@@ -71,7 +71,8 @@ def test_a_broken_canary_keeps_its_share_at_weight_nought_and_loses_it_when_remo
 def test_a_canary_that_rolls_badly_loses_its_share_only_when_removed(kube):
     released(kube)
     write(kube, {"main": 90, "canary": 10}, broken)
-    wait_for(lambda: not kube.substrate.status("shop").ready["canary"])
+    wait_for(lambda: len(kube.cluster.pods_of("canary")) == 2, what="the pod that finds no node")
+    wait_for(lambda: kube.cluster.state("shop") == "Creating", what="Creating")
     write(kube, {"main": 100, "canary": 0})
     stays(kube, {"main": 90, "canary": 10})
     write(kube, {"main": 100})
