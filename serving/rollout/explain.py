@@ -42,7 +42,7 @@ def _rules(rules: Rules) -> str:
 
 def _story(steps: Sequence[Step]) -> Iterator[str]:
     """Each decision that changed something, with what was waited for in between."""
-    start = float(steps[0].entry["at"])
+    start = steps[0].decision.state.started
     waiting: list[Step] = []
     for step in steps:
         if step.entry["action"] in QUIET and step is not steps[-1]:

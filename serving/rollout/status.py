@@ -10,11 +10,9 @@ from typing import Any
 from serving import manifests
 from serving.rollout import state as states
 from serving.rollout.policy import SPLIT_AT
-from serving.rollout.rules import GUARDRAILS, LOSS, PAIRS, Rules
+from serving.rollout.rules import GUARDRAILS, LOSS, Rules
 from serving.rollout.state import PROVISIONAL, UNDER_WAY, State
 from serving.rollout.words import counts, logs_of, numbers, split_row
-
-ORDER = (*GUARDRAILS, *PAIRS, LOSS)  # in which people see them; a record of rules is sorted by letters
 
 
 def status_of(obj: Mapping[str, Any], state: State, rules: Rules) -> dict[str, Any]:
@@ -54,9 +52,8 @@ def status_of(obj: Mapping[str, Any], state: State, rules: Rules) -> dict[str, A
 
 def evidence(state: State, rules: Rules) -> list[dict[str, Any]]:
     """Every guardrail's e-values and thresholds (natural logarithms) and what they come from; also one without data."""
-    found, logs = [], logs_of(state, rules)
-    for name in sorted(logs, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
-        promote, rollback = logs[name]
+    found = []
+    for name, (promote, rollback) in logs_of(state, rules).items():
         if name in GUARDRAILS:
             made_of: dict[str, Any] = {"kind": "rates", **counts(state, name)}
         else:
@@ -89,6 +86,8 @@ def _labels(state: State, rules: Rules) -> str:
     text = f"labels: {n:,} of requests that both versions scored"
     if state.phase == PROVISIONAL:
         return f"{text}; they confirm, or roll back"
+    if state.phase not in UNDER_WAY:
+        return text
     return f"{text}; promotion is provisional until they confirm"
 
 

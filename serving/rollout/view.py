@@ -221,4 +221,5 @@ def _checks(status: Mapping[str, Any]) -> Sequence[Text]:
 
 
 def _event(event: Mapping[str, Any]) -> Text:
-    return Text.assemble((f"{event['time']}  ", "dim"), (f"{event['action']}: ", "bold"), str(event["reason"]))
+    parts = ((f"{event['time']}  ", "dim"), (f"{event['action']}: ", "bold"), str(event["reason"]))
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")

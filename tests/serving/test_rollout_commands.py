@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from seaway.artifacts import canonical_json
 from seaway.config import load
 from seaway.errors import SeawayError
 from seaway.evidence import means
@@ -19,7 +20,7 @@ from serving.rollout import state as states
 from serving.rollout.decisions import NAME, DecisionLog
 from serving.rollout.explain import ledger_line
 from serving.rollout.loop import Rollout
-from serving.rollout.rules import LossRules
+from serving.rollout.rules import LossRules, Rules
 from serving.rollout.state import PROMOTED, PROVISIONAL, ROLLED_BACK, RUNNING
 from serving.rollout.verify import said, verify
 from serving.rollout.view import bar, board, clock, line, number
@@ -204,6 +205,15 @@ def test_verify_decides_everything_again_and_names_what_was_changed(config):
     other = replace(state, observed=state.observed + 1)
     world.write(states.store(world.read(world.name), other))
     assert "the release in the object (shop-2 promoted)" in verify(config, world).problem
+
+
+def test_a_release_by_configured_rules_verifies_by_the_rules_of_its_record(config):
+    """A record is sorted by letters, a configuration is not: words and decisions must not depend on it."""
+    backwards = replace(Rules.of(config.release), ramp=(50,))
+    assert list(backwards.rails) == list(Rules.from_record(json.loads(canonical_json(backwards.record()))).rails)
+    world = begun(config, rules=backwards)
+    play(world, config, rules=backwards)
+    assert not verify(config, world).problem
 
 
 def test_verify_sees_a_ledger_line_that_its_log_does_not_lead_to(config):
