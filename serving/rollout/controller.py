@@ -76,9 +76,7 @@ class Controller:
             return period if decision.state.phase in UNDER_WAY else max(period, LIST_S)
         except (OSError, SeawayError) as error:
             self._complain(f"{name}: cannot go on yet: {error}")
-        except Exception as error:  # what is wrong with one object stops no other
-            self._complain(f"{name}: cannot go on yet: {type(error).__name__}: {error}")
-        return 1.0
+            return 1.0
         except Exception as error:  # an object that others can write must not end the care of all others
             self._complain(f"{name}: cannot go on, its object is damaged: {type(error).__name__}: {error}")
             return LIST_S

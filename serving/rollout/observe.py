@@ -44,17 +44,21 @@ def observe(
         seen = replace(seen, ready=status.ready, restarts=status.restarts, weights=status.weights, failed=failed)
         counters = substrate.counters(name)
         seen = replace(seen, counters=_trimmed(counters, rules))
-    except (OSError, SeawayError, ValueError) as error:
-        problems.append(f"no observation: {error}")
+    except Exception as error:  # whatever goes wrong there, nothing was seen
+        problems.append(f"no observation: {_text(error)}")
     if pairs is not None:
         try:
             readings = dict(pairs(state))
             problems.append(str(readings.pop("problem", "")))
             seen = replace(seen, pairs=readings)
-        except (OSError, SeawayError, ValueError) as error:
-            problems.append(f"no pairs: {error}")
+        except Exception as error:
+            problems.append(f"no pairs: {_text(error)}")
     seen = replace(seen, problem="; ".join(text for text in problems if text)[:1000])
     return Observation.from_record(seen.record())
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, SeawayError) else f"{type(error).__name__}: {error}"
 
 
 def _other_shadow(obj: Mapping[str, Any], canary: str) -> str:
