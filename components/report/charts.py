@@ -12,6 +12,7 @@ from components.report.svg import Plot, Scale, Times, short, ticks
 
 Points = tuple[Sequence[float], Sequence[float]]
 _LN10 = math.log(10)
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def curve(kind: str, series: Mapping[str, Points]) -> Markup:
@@ -186,7 +187,9 @@ def _stages(plot: Plot, axis: Times, heights: tuple[float, float]) -> None:
 
 
 def _power(k: float) -> str:
-    return {0: "1", 1: "10", 2: "100", 3: "1,000", -1: "0.1", -2: "0.01", -3: "0.001"}.get(int(k), f"10^{int(k)}")
+    return {0: "1", 1: "10", 2: "100", 3: "1,000", -1: "0.1", -2: "0.01", -3: "0.001"}.get(
+        int(k), "10" + str(int(k)).translate(_RAISED)
+    )
 
 
 def weights(times: Sequence[float], canary: Sequence[float], axis: Times) -> Markup:
