@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from seaway.config import Release, duration
 from seaway.errors import SeawayError
 from seaway.evidence.means import Bound
 from seaway.evidence.rates import Rail
+from serving.rollout.limits import check_rules
 from serving.rollout.state import RULES, State, annotations
 
 # guardrail -> (signal, arms exchanged, tolerance as a share of the margin). Two sound models differ a
@@ -74,13 +75,13 @@ class Rules:
             else:
                 rails[name] = Rail(g.margin, tolerance, cluster=g.cluster)
         latency, labels = release.guardrails.get("latency"), release.labels
-        return cls(
+        rules = cls(
             ramp=tuple(release.ramp),
             cap=duration(release.cap).total_seconds(),
             alpha_promote=release.alpha_promote,
             alpha_rollback=release.alpha_rollback,
-            rails=rails,
-            pairs=pairs,
+            rails=_ordered(rails, GUARDRAILS),
+            pairs=_ordered(pairs, PAIRS),
             loss=labels
             and LossRules(
                 bound=Bound(labels.margin, labels.tolerance, low=-1.0, high=1.0),
@@ -97,6 +98,11 @@ class Rules:
             stale_s=3 * duration(scrape).total_seconds(),
             block=duration(release.block).total_seconds(),
         )
+        try:
+            check_rules(rules, GUARDRAILS, PAIRS)
+        except ValueError as error:
+            raise SeawayError(f"the section release cannot be used: {error}") from None
+        return rules
 
     def record(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))
@@ -107,15 +113,17 @@ class Rules:
         try:
             known = dict(record)
             loss = known.get("loss")
-            return cls(
+            rules = cls(
                 **{
                     **known,
                     "ramp": tuple(known["ramp"]),
-                    "rails": {name: Rail(**rail) for name, rail in known["rails"].items()},
-                    "pairs": {name: Bound(**bound) for name, bound in known.get("pairs", {}).items()},
+                    "rails": _ordered({name: Rail(**rail) for name, rail in known["rails"].items()}, GUARDRAILS),
+                    "pairs": _ordered({name: Bound(**b) for name, b in known.get("pairs", {}).items()}, PAIRS),
                     "loss": LossRules(**{**loss, "bound": Bound(**loss["bound"])}) if loss else None,
                 }
             )
+            check_rules(rules, GUARDRAILS, PAIRS)
+            return rules
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise SeawayError(f"not a record of release rules: {error}") from None
 
@@ -149,10 +157,15 @@ def load(obj: Mapping[str, Any]) -> Rules:
     text = annotations(obj).get(RULES, "")
     try:
         return Rules.from_record(json.loads(text))
-    except (ValueError, SeawayError) as error:
+    except (ValueError, RecursionError, SeawayError) as error:
         raise SeawayError(
             f"annotation {RULES} of {obj['metadata']['name']!r} cannot be used ({error}); start the release again"
         ) from None
+
+
+def _ordered(known: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:
+    """In one order, whether from a configuration or from a record: a decision's words must not depend on it."""
+    return {name: known[name] for name in dict.fromkeys([*order, *sorted(known)]) if name in known}
 
 
 @dataclass(frozen=True)

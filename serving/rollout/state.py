@@ -10,6 +10,7 @@ from typing import Any
 from seaway.artifacts import canonical_json, record_hash
 from seaway.errors import SeawayError
 from seaway.evidence import rates
+from serving.rollout.limits import check_release
 
 STATE = "seaway.dev/rollout"
 RULES = "seaway.dev/rules"  # a record of serving.rollout.rules.Rules
@@ -98,8 +99,10 @@ def load(obj: Mapping[str, Any]) -> State | None:
     if not text:
         return None
     try:
-        return from_record(json.loads(text))
-    except (ValueError, TypeError) as error:
+        state = from_record(json.loads(text))
+        check_release(state.release)
+        return state
+    except (ValueError, TypeError, RecursionError) as error:
         raise SeawayError(
             f"annotation {STATE} of {obj['metadata']['name']!r} is not a rollout's state ({error}); "
             "remove it to start the release anew"
@@ -142,6 +145,6 @@ def candidate(obj: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of what is released; {} where the annotation is missing or cannot be read."""
     try:
         found = json.loads(annotations(obj).get(CANDIDATE, ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
