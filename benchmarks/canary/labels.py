@@ -20,15 +20,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.canary.gates import ALPHA, HELD, PROMOTED, ROLLED_BACK
+from benchmarks.canary.cells import CAP, MARGIN
+from benchmarks.canary.gates import ALPHA, HELD, PROMOTED, RAMP, ROLLED_BACK
 from benchmarks.canary.score_model import Scores, scores
-from seaway.config import Labels
+from seaway.config import Labels, duration
 from seaway.evidence import means
 from seaway.evidence.mixing import log_mean_exp
+from seaway.evidence.rates import Rail
+from serving.rollout.rules import LossRules, Rules
 
 A_DAY, HORIZON, STEPS = 10_000, 60, 2  # requests, days, looks a day
-WAIT = 14  # days, the configuration's default
-GUARDRAILS = 5  # errors, latency, decisions up and down, loss: they share the rollback's alpha
+WATCHED = ("errors", "latency", "decisions_up", "decisions_down")  # with the loss they share the rollback's alpha
 CHAMPION_AP, LOWER = 0.60, 0.05
 FLAGGED = 0.01
 MISSING = 0.30
@@ -73,7 +75,27 @@ CANARIES = {"AP lower by 0.05": CHAMPION_AP - LOWER, "equal AP": CHAMPION_AP, "A
 
 
 def settings(margin: float = 0.5) -> Labels:
+    """The configuration's defaults; only the margin has none."""
     return Labels(margin=margin)
+
+
+def rules(margin: float) -> Rules:
+    """Of a release with the usual guardrails and labels."""
+    told = settings(margin)
+    loss = LossRules(
+        means.Bound(told.margin, told.tolerance, -1.0, 1.0),
+        told.loss,
+        told.clip,
+        told.positive_weight,
+        told.holdback,
+        duration(told.wait).total_seconds(),
+    )
+    return Rules(RAMP, 60.0 * CAP, ALPHA, ALPHA, dict.fromkeys(WATCHED, Rail(MARGIN)), loss=loss)
+
+
+def wait_days() -> float:
+    """How long a release may be provisional."""
+    return duration(settings().wait).total_seconds() / 86_400
 
 
 def pairs_of(canary_ap: float) -> Scores:
@@ -102,21 +124,22 @@ class Verdicts:
 
 def simulate(canary: str, feed: Feed, runs: int, seed: tuple[int, ...], a_day: int = A_DAY) -> Verdicts:
     """The evidence of ``runs`` releases, twice a day, until a verdict or the horizon."""
-    pairs, told = pairs_of(CANARIES[canary]), settings(feed.margin())
-    bound = means.Bound(told.margin, told.tolerance, -1.0, 1.0)
+    pairs, told = pairs_of(CANARIES[canary]), rules(feed.margin())
+    assert told.loss is not None
+    bound = told.loss.bound
     gains = {name: np.array([_gain(bound, v)[name] for v in pairs.difference]) for name in ("promote", "rollback")}
     arriving = a_day / STEPS * pairs.probability * feed.kept(pairs)
     arrived = np.stack([_arrived(DELAY), _arrived(feed.positives)])  # (label, step)
     rng, rows = np.random.default_rng(seed), np.arange(runs)
     out = Verdicts(
-        canary, feed, pairs.mean(feed.kept(pairs)) / told.margin, np.full(runs, HELD), np.full(runs, float(HORIZON))
+        canary, feed, pairs.mean(feed.kept(pairs)) / bound.margin, np.full(runs, HELD), np.full(runs, float(HORIZON))
     )
     logs = {name: np.zeros((runs, len(means.BETS))) for name in gains}
     for step in range(HORIZON * STEPS):
         counts = rng.poisson(arriving * arrived[pairs.label, step], (len(rows), len(arriving)))
         logs = {name: logs[name] + counts @ gains[name] for name in gains}
-        bad = log_mean_exp(logs["rollback"]) >= math.log(GUARDRAILS / ALPHA)
-        verdict = np.where(bad, ROLLED_BACK, (log_mean_exp(logs["promote"]) >= math.log(1 / ALPHA)) * PROMOTED)
+        bad = log_mean_exp(logs["rollback"]) >= told.rollback_at
+        verdict = np.where(bad, ROLLED_BACK, (log_mean_exp(logs["promote"]) >= told.promote_at) * PROMOTED)
         done = verdict != 0
         out.verdict[rows[done]], out.day[rows[done]] = verdict[done], (step + 1) / STEPS
         rows, logs = rows[~done], {name: values[~done] for name, values in logs.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from benchmarks.canary.competitors import RIVALS
 from benchmarks.canary.gates import ALPHA, HELD, PROMOTED, ROLLED_BACK, Ours
-from benchmarks.canary.labels import A_DAY, WAIT, Verdicts
+from benchmarks.canary.labels import A_DAY, Verdicts, wait_days
 from benchmarks.canary.tally import Tally, wilson
 
 GOOD_PROMOTED, GOOD_MINUTES, WORST_MINUTES, DECISION_MS = 0.97, 20, 6, 1.0
@@ -149,7 +149,7 @@ def restarts(tallies: list[Tally]) -> str:
 
 def labels_table(found: list[Verdicts]) -> str:
     """The second stage."""
-    rows = []
+    rows, wait = [], wait_days()
     for v in found:
         runs = len(v.verdict)
         rows.append(
@@ -159,14 +159,19 @@ def labels_table(found: list[Verdicts]) -> str:
                 f"{v.mean:.2f}",
                 share(v.share(PROMOTED), runs),
                 share(v.share(ROLLED_BACK), runs),
-                f"{100 * v.share(PROMOTED, WAIT) / runs:.1f} %",
-                f"{100 * v.share(ROLLED_BACK, WAIT) / runs:.1f} %",
+                f"{100 * v.share(PROMOTED, wait) / runs:.1f} %",
+                f"{100 * v.share(ROLLED_BACK, wait) / runs:.1f} %",
                 _time(v.days(PROMOTED)),
                 _time(v.days(ROLLED_BACK)),
             ]
         )
     header = ["canary", f"labels ({A_DAY:,} requests a day)", "mean difference / margin", "CONFIRMED", "rolled back"]
-    header += [f"CONFIRMED by day {WAIT}", f"rolled back by day {WAIT}", "days to CONFIRMED", "days to roll back"]
+    header += [
+        f"CONFIRMED by day {wait:.0f}",
+        f"rolled back by day {wait:.0f}",
+        "days to CONFIRMED",
+        "days to roll back",
+    ]
     return _rows(header, rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from benchmarks.canary import labels
 from benchmarks.canary.gates import HELD, PROMOTED, ROLLED_BACK
 from benchmarks.canary.score_model import POSITIVE, average_precision, scores, separation
 from seaway.evidence import means
+from serving.rollout import state as states
+from serving.rollout.policy import decide
+from serving.rollout.rules import Observation
+from serving.substrate.base import Counters
 
 
 def test_average_precision_agrees_with_a_sample():
@@ -69,3 +74,24 @@ def test_verdicts_of_a_worse_a_like_and_a_better_model():
     assert like.share(PROMOTED) >= 300 * 0.9
     assert better.days(PROMOTED)[0] < like.days(PROMOTED)[0]
     assert math.isclose(sum(worse.share(v) for v in (PROMOTED, ROLLED_BACK, HELD)), 300)
+
+
+def test_the_policy_decides_by_the_same_thresholds():
+    """A provisional release with a reading just above or below each threshold."""
+    told = replace(labels.rules(4e-4), slo_ms=100)
+    for verdict, name, at in ((PROMOTED, "promote", told.promote_at), (ROLLED_BACK, "rollback", told.rollback_at)):
+        for above in (False, True):
+            loss = means.new_state() | {"n": 100, "sum": 0.0, name: [at + (0.01 if above else -0.01)] * len(means.BETS)}
+            assert (provisional(told, loss) == verdict) == above
+
+
+def provisional(told, loss):
+    state = states.begin("r", "v1", "v2", "s", 1000.0, told.rails)
+    ready = {"v1": True, "v2": True}
+    pods = [{n: {"p": Counters(k, 0, {100: 0}, 0, k)} for n in ready} for k in (100, 200)]
+    proven = {name: known | {"promote": [9.0] * len(known["promote"])} for name, known in state.evidence.items()}
+    state = replace(state, phase=states.PROVISIONAL, provisional_since=0.0, evidence=proven)
+    state = decide(state, Observation(now=1001.0, spec="s", counters=pods[0], ready=ready), told).state
+    seen = Observation(now=1002.0, spec="s", counters=pods[1], ready=ready, pairs={"loss": loss})
+    phase = decide(state, seen, told).state.phase
+    return {states.PROMOTED: PROMOTED, states.ROLLED_BACK: ROLLED_BACK}.get(phase, HELD)
