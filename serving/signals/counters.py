@@ -23,6 +23,7 @@ SIGNALS = {
 MOST_SOURCES = 64  # of one predictor
 AHEAD_S = 5.0  # that a source's clock may be before ours
 _LONGEST_NAME = 80
+_AT = "at"  # beside a source's signals, in their form: milliseconds at which what was used was counted
 
 Cursors = Mapping[str, Mapping[str, Any]]  # source -> signal -> [requests, unwanted, times seen lower]
 
@@ -46,7 +47,9 @@ def advance(
     - The first reading of a predictor becomes its cursors: nothing is gained. A source that comes later
       started at zero since then (a new pod): its whole first reading counts.
     - A source that was there without a usable count starts with the first usable one, without a gain.
-    - ``now`` and ``stale_s``, seconds: counts taken earlier than that, or in the future, are left out.
+    - ``now`` and ``stale_s``, seconds: counts taken earlier than that, or in the future, are left out; so are
+      counts taken before those that were used last. (Of two replicas of a metrics server one lags: taken for a
+      reset, its reading would have every request since then counted twice.)
     - More than 64 sources: those that are gone are forgotten first, and from then on new ones start without a gain.
     """
     moved: dict[str, dict[str, list[int]]] = {name: dict(signals) for name, signals in cursors.items()}
@@ -68,9 +71,14 @@ def advance(
         if late := _untimely(at, now, stale_s):
             problems.append(f"{source}: {late}")
             continue
+        if at is not None and _ms(at) < (_cursor(mine.get(_AT)) or [0])[0]:
+            problems.append(f"{source}: counted before what was used already")
+            continue
         taken.append(now if at is None else float(at))
         whole = new and bool(cursors) and not forgotten
         gains, signals, said = _source(mine, reading(counts, slo_ms), whole)
+        if at is not None and any(mine.get(name) != cursor for name, cursor in signals.items()):
+            mine[_AT] = [_ms(at), 0, 0]
         mine.update(signals)
         problems += [f"{source}, {p}" for p in said]
         for signal, (n, k) in gains.items():
@@ -143,6 +151,10 @@ def _untimely(at: Any, now: float, stale_s: float) -> str:
     if at > now + AHEAD_S:
         return f"counted {at - now:.0f} s in the future"
     return f"counted {now - at:.0f} s ago, too long" if at < now - stale_s else ""
+
+
+def _ms(at: float) -> int:
+    return max(0, int(at) * 1000 + int(at % 1 * 1000))
 
 
 def _get(counts: Any, name: str) -> Any:

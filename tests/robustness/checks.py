@@ -112,9 +112,31 @@ def evidence_is_what_was_seen(commit: Commit, known: Known) -> Found:
             yield f"{commit.where}: {name} holds {held}, seen was {again}"
 
 
+def no_request_counts_twice(history: History) -> Found:
+    """Since the evidence began (and some time before it: the first reading may be old) no more than was served."""
+    periods = [(event["t"], event["value"]) for event in history.of("served")]
+    began: dict[str, float] = {}
+    for commit in commits(history):
+        key, now = c.compared(commit.before, commit.state), commit.event["t"]
+        if commit.state["blocks"] == 0 or not commit.state["evidence"]["errors"]["n_c"]:
+            began[key] = now
+        if commit.told_to_stop:
+            continue
+        since = began.get(key, 0.0) - c.rules_of(commit.obj)["stale_s"] - 10
+        before = next((served for t, served in reversed(periods) if t <= since), {})
+        kept = commit.state["evidence"]["errors"]
+        for role, n in (("stable", kept["n_s"]), ("canary", kept["n_c"])):
+            bundle = c.bundle_of(commit.before, commit.state[role])
+            most = commit.event["served"].get(bundle, 0) - before.get(bundle, 0)
+            if n > most:
+                yield f"{commit.where}: {n} requests of the {role} are counted, it got {most} since"
+
+
 def evidence_does_not_outlive_its_spec(history: History) -> Found:
     for commit in commits(history):
         if commit.state["phase"] not in c.UNDER_WAY:
+            continue
+        if not any(kept["n_s"] or kept["n_c"] for kept in commit.old["evidence"].values()):
             continue
         key = c.compared(commit.before, commit.state)
         was = _decided_for(history, commit)
@@ -199,6 +221,7 @@ CHECKS: tuple[Callable[[History], Found], ...] = (
     at_most_one_canary,
     a_controller_changes_weights_and_nothing_else,
     no_write_by_a_stale_actor_succeeds,
+    no_request_counts_twice,
     evidence_does_not_outlive_its_spec,
     after_a_rollback_the_share_never_rises,
     weights_are_those_of_the_plan,

@@ -50,6 +50,7 @@ class Known:
     observed: float = 0.0
     now: float | None = None
     sources: dict[str, dict[str, dict[str, Meter]]] = field(default_factory=dict)  # arm -> source -> signal
+    used_at: dict[tuple[str, str], float] = field(default_factory=dict)  # when what was used last was counted
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +100,10 @@ class Known:
             at = counts["at"]
             if at is not None and not now - self.rules["stale_s"] <= at <= now + AHEAD_S:
                 continue
+            last = self.used_at.get((arm, source))
+            if at is not None and last is not None and at < last:
+                continue  # of two servers one lags
+            was = repr(meters)
             for signal, (total, unwanted) in SIGNALS.items():
                 n, k = counts[total], counts[unwanted]
                 k = (
@@ -116,6 +121,8 @@ class Known:
                 got = meters[signal].gain(n, k)
                 old = gains.get(signal, (0, 0))
                 gains[signal] = (old[0] + got[0], old[1] + got[1])
+            if at is not None and repr(meters) != was:
+                self.used_at[arm, source] = math.floor(at * 1000) / 1000
         return gains
 
 

@@ -9,6 +9,7 @@ An event is a plain record: ``i`` its place, ``t`` the world's own time, ``actor
     failed   what, error       a call that ended without an answer
     logged   line, path        a decision log append that returned, or was complete before the actor died
     ledger   line, path        the same of the ledger
+    served   value             requests that each bundle really got so far, once a period
     said     text              what a person could read
     decided  action, phase, weights, reason     what a step returned
     fault    what, where       an injected fault

@@ -63,6 +63,6 @@ def test_every_kind_of_fault_can_strike():
     assert any(s.every_write for s in drawn) and any(s.labels and s.pairs for s in drawn)
 
 
-@pytest.mark.parametrize("seed", FOUND)
-def test_a_bug_found_before_stays_away(seed):
-    assert not check(play(seed)), f"again: python -m tests.robustness --count 1 --seed {seed}"
+@pytest.mark.parametrize("bug", FOUND)
+def test_a_bug_found_before_stays_away(bug):
+    assert not check(play(FOUND[bug].seed, FOUND[bug]))

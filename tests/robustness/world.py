@@ -176,6 +176,7 @@ class World:
             total, sum_ = self.draw.poisson(self.scenario.rate * seconds), sum(share.values())
             for name, n in zip(share, self.draw.multinomial(total, [w / sum_ for w in share.values()]), strict=True):
                 self._serve(name, int(n))
+        self.history.add("served", self.now, "world", value=dict(self.served))
         self._mirror(share, seconds)
         self._arrive()
         if not self.scenario.scrape or not self.readings or self.now >= self._last_at() + self.scenario.scrape:
