@@ -15,7 +15,7 @@ from seaway.errors import SeawayError
 from serving.rollout import state as states
 from serving.rollout.commands import decision_log
 from serving.rollout.replay import check, replay
-from serving.rollout.state import UNDER_WAY, State
+from serving.rollout.state import State
 from serving.rollout.words import rows
 from serving.substrate.base import NotFound, Substrate
 
@@ -27,13 +27,19 @@ class Verified:
     lines: int = 0
     torn: bool = False
     releases: set[str] = field(default_factory=set)
-    decisions: int = 0
+    counted: set[str] = field(default_factory=set)  # heads of the decisions that came out the same
     actions: Counter[str] = field(default_factory=Counter)
     without: int = 0  # ledger lines that had nothing to decide: no decision log
     problem: str = ""
 
     def record(self) -> dict[str, Any]:
-        return {**vars(self), "releases": sorted(self.releases), "actions": dict(self.actions), "ok": not self.problem}
+        known = {name: value for name, value in vars(self).items() if name != "counted"}
+        numbers = {"decisions": self.decisions, "releases": sorted(self.releases), "actions": dict(self.actions)}
+        return {**known, **numbers, "ok": not self.problem}
+
+    @property
+    def decisions(self) -> int:
+        return len(self.counted)
 
 
 def verify(config: Config, substrate: Substrate | None = None) -> Verified:
@@ -54,7 +60,7 @@ def verify(config: Config, substrate: Substrate | None = None) -> Verified:
 def _ledger(config: Config, found: Verified) -> None:
     path = config.home / "ledger.jsonl"
     told = ledger.verify(path)
-    found.torn, seen = told["torn"], set()
+    found.torn = told["torn"]
     for line in ledger.read(path):
         entry, head = line["entry"], (line["entry"].get("log") or {}).get("head")
         found.lines += 1
@@ -62,23 +68,23 @@ def _ledger(config: Config, found: Verified) -> None:
             found.without += 1
             continue
         try:
-            state, rules = _replayed(config, entry["release"], head, found, again=head in seen)
-            seen.add(head)
+            state, rules = _replayed(config, entry["release"], head, found)
             _agrees(entry, state, rules)
         except SeawayError as error:
             raise SeawayError(f"ledger line {line['seq']} ({entry['release']} {entry['what']}): {error}") from None
 
 
 def _replayed(
-    config: Config, release: str, head: str, found: Verified, final: State | None = None, again: bool = False
+    config: Config, release: str, head: str, found: Verified, final: State | None = None
 ) -> tuple[State, str]:
     """The last state of the chain to ``head`` and the digest of its rules."""
     entries = decision_log(config, release).chain(head)
-    told = check(entries, final)
-    if not again:
-        found.releases.add(release)
-        found.decisions += told["entries"] - 1
-        found.actions.update(told["actions"])
+    check(entries, final)
+    found.releases.add(release)
+    for entry in entries[1:]:  # a release's later lines have the entries of its earlier ones
+        if entry["head"] not in found.counted:
+            found.counted.add(entry["head"])
+            found.actions[entry["action"]] += 1
     last = replay(entries)[-1]
     return last.decision.state, last.rules.digest
 
@@ -114,7 +120,7 @@ def _object(config: Config, substrate: Substrate | None, found: Verified) -> Non
     if state is None or not state.head:
         return
     try:
-        _replayed(config, state.release, state.head, found, state, again=state.phase not in UNDER_WAY)
+        _replayed(config, state.release, state.head, found, state)
     except SeawayError as error:
         raise SeawayError(f"the release in the object ({state.release} {state.phase}): {error}") from None
 
@@ -127,8 +133,9 @@ def said(found: Verified) -> str:
     if found.problem:
         return f"NOT as written: {found.problem}"
     many = ", ".join(f"{n:,} {action}" for action, n in sorted(found.actions.items(), key=lambda item: -item[1]))
-    text += f"\ndecisions: {found.decisions:,} of {len(found.releases)} releases decided again, all the same"
+    who = ", ".join(sorted(found.releases)) or "no release"
+    text += f"\ndecisions: {found.decisions:,} of {who} decided again, all the same"
     text += f" ({many})" if many else ""
     if found.without:
-        text += f"\n{found.without} first releases had nothing to be compared with, and no decision log"
+        text += f"\nlines without a decision log, as of a first release: {found.without}"
     return text

@@ -49,7 +49,8 @@ def line(status: Mapping[str, Any]) -> str:
     if not status.get("release"):
         return str(status.get("phase", "no release yet"))
     rows = status.get("evidence") or []
-    weakest = min(rows, key=lambda row: row["log_e_promote"], default=None)
+    stage = [row for row in rows if (row["guardrail"] == "loss") == (status["phase"] == "provisional")]
+    weakest = min(stage or rows, key=lambda row: row["log_e_promote"], default=None)
     worst = max(rows, key=lambda row: row["log_e_rollback"], default=None)
     shares = " ".join(f"{name} {share} %" for name, share in status["weights"].items())
     text = f"{status['release']} {status['phase']}: {shares}"

@@ -245,7 +245,8 @@ def test_a_two_stage_release_is_told_in_both_stages(config):
     assert "promote provisionally:" in text and "confirm: the labels confirm it" in text
     assert "2,000 labelled pairs; mean -0.0100" in text
     assert [line["entry"]["what"] for line in commands.history(config)] == ["provisional", "promoted"]
-    assert verify(config, world).lines == 2 and not verify(config, world).problem
+    found = verify(config, world)
+    assert found.lines == 2 and not found.problem and found.decisions == world.state().seq
 
 
 def test_labels_from_a_file_are_signed_or_none_is_taken(config, tmp_path):
@@ -256,7 +257,7 @@ def test_labels_from_a_file_are_signed_or_none_is_taken(config, tmp_path):
     assert commands.label(config, str(file)).startswith("3 labels signed")
     folder, key = feed_of(config)
     feed = LabelFeed(folder, read_key(key))
-    assert feed.read() and len(feed.known) == 3 and not feed.problem
+    assert list(feed.read()) and len(feed.known) == 3 and not feed.problem
     for text, problem in (
         ("id,label\na,maybe\n", "line 2: label 'maybe' is neither 0 nor 1"),
         ("id,label\na,1\n,0\n", "line 3: the id is empty"),
