@@ -17,7 +17,7 @@ What holds before enough errors were seen: D starts at a prior that weighs as mu
 `_PRIOR_BLOCKS` typical blocks together (a block gives one degree of freedom, however many errors it has). Promotion
 starts from D = 2, since it can wait; rollback starts from 1.
 
-The exponent used is phi = max(1, D)^1.5: D is noisy when clusters are few, and a value too low costs error, one too
+The exponent used is phi = max(1, D)^1.4: D is noisy when clusters are few, and a value too low costs error, one too
 high costs time. At D = 1 the power changes nothing.
 
 What is exact: with independent outcomes any phi >= 1 known before the block keeps the bound (Jensen), so a wrong
@@ -33,7 +33,7 @@ import numpy as np
 
 SIZE = 5  # sums of: squares, their independent mean, its square; the stable's last block: n, k
 _PRIOR_ERRORS, _PRIOR_BLOCKS = 3.0, 2.0
-_POWER = 1.5
+_POWER = 1.4
 _JUMP = 16.0
 _WITHIN = 1 / 3  # successive differences share a block: 2/3 of the weight, over a variance of two blocks
 _SMOOTH = 2.0  # errors added to both sides of the ratio of rates

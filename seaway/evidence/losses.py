@@ -37,8 +37,8 @@ def loss(kind: str, probability: Any, label: Any, clip: float = 0.01, positive_w
         if not 0 < clip < 0.5:
             raise ValueError(f"clip must lie between 0 and 0.5, not {clip}")
         q = np.clip(np.where(y == 1, p, 1 - p), clip, 1 - clip)
-        base = (np.log1p(-clip) - np.log(q)) / (np.log1p(-clip) - np.log(clip))
-        base = np.clip(base, 0.0, 1.0)  # rounding
+        least = np.log(1 - clip)
+        base = np.clip((least - np.log(q)) / (least - np.log(clip)), 0.0, 1.0)  # clipped for rounding
     else:
         raise ValueError(f"loss {kind!r} is none of {', '.join(KINDS)}")
     return base * np.where(y == 1, positive_weight, 1.0) / max(positive_weight, 1.0)

@@ -74,5 +74,10 @@ def increments(split: Split, n: int, k: int, share: float) -> np.ndarray:
             continue
         odds = bound / (1 - bound) * RATIOS**sign
         t = odds / (1 + odds)
-        both.append(k * np.log(t / bound) + (n - k) * np.log((1 - t) / (1 - bound)))
+        both.append(product(n, k, bound, t))
     return np.concatenate(both)
+
+
+def product(n: int, k: int, bound: float, t: np.ndarray) -> np.ndarray:
+    """ln of a block's factor for alternatives ``t`` beyond ``bound``."""
+    return k * np.log(t / bound) + (n - k) * np.log((1 - t) / (1 - bound))

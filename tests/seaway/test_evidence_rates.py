@@ -261,7 +261,7 @@ def test_the_dispersion_of_independent_and_of_clustered_errors():
             rate = 0.005 * (outage if outage and 30 <= block < 40 else 1)
             k = bursts(rng, np.full((2, 300), 300), rate, burst) if burst > 1 else rng.binomial(300, rate, (2, 300))
             state = rates.update_many(state, Rail(0.005), 300, k[0], 300, k[1])
-        phi = dispersion.exponent(state["spread"], 2.0) ** (1 / 1.5)
+        phi = dispersion.exponent(state["spread"], 2.0) ** (1 / dispersion._POWER)
         assert low <= np.median(phi) <= high, (burst, outage, np.median(phi))
 
 
