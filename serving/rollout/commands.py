@@ -46,7 +46,7 @@ def promote(config: Config, substrate: Substrate | None = None) -> str:
     lacking = [
         row
         for row in evidence(state, rules)
-        if (row["guardrail"] != LOSS) == fast and row["log_e_promote"] < row["promote_at"]
+        if (row["guardrail"] != LOSS or not fast) and row["log_e_promote"] < row["promote_at"]
     ]
     if not fast:
         text = f"{state.release} is past the ramp and waits for its labels: there is nothing to skip."

@@ -49,7 +49,7 @@ def line(status: Mapping[str, Any]) -> str:
     if not status.get("release"):
         return str(status.get("phase", "no release yet"))
     rows = status.get("evidence") or []
-    stage = [row for row in rows if (row["guardrail"] == "loss") == (status["phase"] == "provisional")]
+    stage = [row for row in rows if row["guardrail"] != "loss" or status["phase"] == "provisional"]
     weakest = min(stage or rows, key=lambda row: row["log_e_promote"], default=None)
     worst = max(rows, key=lambda row: row["log_e_rollback"], default=None)
     shares = " ".join(f"{name} {share} %" for name, share in status["weights"].items())
