@@ -20,7 +20,8 @@ from seaway.artifacts import content_hash, read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.registry_file import Version, find_in_file, local
-from seaway.signing import ANEW, SIGNATURE, Seal
+from seaway.signature import ANEW, SIGNATURE
+from seaway.signing import Seal
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 SIGNED = "signed_digest"  # seaway.signing's digest of the bundle as it was signed

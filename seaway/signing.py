@@ -1,10 +1,7 @@
 """Signatures of model bundles: who made a bundle, and that not a bit of it has changed since.
 
-A bundle is signed with OpenSSF `model-signing` and a plain elliptic-curve key: a DSSE envelope around an
-in-toto statement with the SHA-256 of every file, in the bundle's own file ``model.sig``. It is checked here,
-with `cryptography` alone, for two reasons. The library's import takes 0.6 s and brings sigstore and TUF into
-every server; and its verifier asks the signature which files to leave out and whether links are followed,
-and takes two older formats too. Here the rule is one: exactly the signed files, all regular, nothing else.
+A bundle is signed with OpenSSF `model-signing` and a plain elliptic-curve key; seaway/signature.py reads what
+it wrote. A bundle verifies when it holds exactly the signed files, all of them plain, and nothing else.
 
 The digest of a bundle is that of its files' list, as ``sha256sum`` prints it, in the order of their names:
 
@@ -13,35 +10,21 @@ The digest of a bundle is that of its files' list, as ``sha256sum`` prints it, i
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import os
-import re
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seaway.artifacts import atomic_write
 from seaway.errors import SeawayError
-from seaway.keys import ensure_keys, load_public, public_key
+from seaway.keys import ensure_keys, public_key
+from seaway.signature import ANEW, MAX_FILES, NAME, SIGNATURE, open_plain, signed_files
 
 if TYPE_CHECKING:
     from seaway.config import Config
-
-SIGNATURE = "model.sig"
-MAX_SIGNATURE = 1 << 20  # bytes; one of ten files is 3 kB
-MAX_FILES = 1000
-ANEW = "register the model anew with `seaway train`"
-_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD = "application/vnd.in-toto+json"
-_STATEMENT = "https://in-toto.io/Statement/v1"
-_PREDICATE = "https://model_signing/signature/v1.0"
-_NAME = re.compile(r"(?!\.{1,2}(/|$))[\w.+=@-]+(/(?!\.{1,2}(/|$))[\w.+=@-]+)*", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -56,7 +39,7 @@ class Sealed:
         """A file's bytes, which are those that were checked; SeawayError when they are not any more."""
         if name not in self.files:
             raise SeawayError(f"the bundle {self.folder} has no {name}")
-        with _opened(self.folder / name) as stream:
+        with open_plain(self.folder / name) as stream:
             data = stream.read()
         if hashlib.sha256(data).hexdigest() != self.files[name]:
             raise SeawayError(f"{self.folder / name} was changed while the bundle was being read")
@@ -105,8 +88,9 @@ def opened(bundle: Path, trusted: Path, expected: str = "") -> Sealed:
     expected one.
     """
     bundle = Path(bundle)
+    _check_folder(bundle)
+    signed = signed_files(bundle, Path(trusted))  # first: of a folder without it, nothing more is looked at or told
     there = dict(_walk(bundle))
-    signed = _signed_files(bundle, Path(trusted))
     if extra := sorted(set(there) - set(signed)):
         raise SeawayError(f"{bundle} holds what was not signed: {_some(extra)}. Remove it, or {ANEW}")
     if missing := sorted(set(signed) - set(there)):
@@ -144,84 +128,14 @@ def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-# the signature
-
-
-def _signed_files(bundle: Path, trusted: Path) -> dict[str, str]:
-    """SHA-256 by name, as signed with the key."""
-    file = bundle / SIGNATURE
-    if not os.path.lexists(file):
-        raise SeawayError(f"{bundle} has no signature ({SIGNATURE}): {ANEW}")
-    with _opened(file) as stream:
-        data = stream.read(MAX_SIGNATURE + 1)
-    if len(data) > MAX_SIGNATURE:
-        raise SeawayError(f"{file} is longer than {MAX_SIGNATURE:,} bytes, which no signature is: {ANEW}")
-    try:
-        envelope = json.loads(data)
-        material, inner = envelope["verificationMaterial"], envelope["dsseEnvelope"]
-        kinds = (envelope["mediaType"], inner["payloadType"])
-        payload = base64.b64decode(inner["payload"], validate=True)
-        (signature,) = (base64.b64decode(s["sig"], validate=True) for s in inner["signatures"])
-        hint = str(material["publicKey"]["hint"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise SeawayError(f"{file} is cut off or no signature at all: {ANEW}") from None
-    if kinds != (_BUNDLE, _PAYLOAD):
-        raise SeawayError(f"{file} is not of a format that is trusted here: {ANEW}")
-    _check(payload, signature, hint, trusted, file)
-    return _listed(payload, file)
-
-
-def _check(payload: bytes, signature: bytes, hint: str, trusted: Path, file: Path) -> None:
-    """The signature must be the key's, over the payload as DSSE encodes it (PAE)."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = load_public(trusted)
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    algorithm = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}[key.curve.key_size]()
-    text = b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
-    try:
-        key.verify(signature, text, ec.ECDSA(algorithm))
-        fits = True
-    except InvalidSignature:
-        fits = False
-    named = hint == hashlib.sha256(pem).hexdigest()  # the signature says which key made it
-    if not fits and not named:
-        raise SeawayError(f"{file} was made with another key than {trusted}: restore the key pair, or {ANEW}")
-    if not fits or not named:
-        raise SeawayError(f"{file} was changed after it was made: restore it, or {ANEW}")
-
-
-def _listed(payload: bytes, file: Path) -> dict[str, str]:
-    """The files of the statement, whose signature holds; SeawayError for one that we would not have made."""
-    try:
-        statement = json.loads(payload)
-        kinds = (statement["_type"], statement["predicateType"])
-        resources = statement["predicate"]["resources"]
-        listed = [(r["name"], r["algorithm"], r["digest"]) for r in resources]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise SeawayError(f"{file} signs something that is no list of files: {ANEW}") from None
-    if kinds != (_STATEMENT, _PREDICATE) or not 0 < len(listed) <= MAX_FILES:
-        raise SeawayError(f"{file} does not sign a model, or one of more than {MAX_FILES} files: {ANEW}")
-    for name, algorithm, value in listed:
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == SIGNATURE:
-            raise SeawayError(f"{file} names a file that no bundle may hold: {name!r:.80}")
-        if algorithm != "sha256" or not isinstance(value, str) or not _SHA256.fullmatch(value):
-            raise SeawayError(f"{file} has no SHA-256 of {name}: {ANEW}")
-    files = {name: value for name, _, value in listed}
-    if len(files) != len(listed):
-        raise SeawayError(f"{file} names a file twice: {ANEW}")
-    return files
-
-
-# the files
+def _check_folder(bundle: Path) -> None:
+    if bundle.is_symlink() or not bundle.is_dir():
+        raise SeawayError(f"{bundle} is not a folder, so no model bundle")
 
 
 def _walk(bundle: Path) -> Iterator[tuple[str, Path]]:
     """Name and path of every file but the signature; links and special files raise SeawayError."""
-    if bundle.is_symlink() or not bundle.is_dir():
-        raise SeawayError(f"{bundle} is not a folder, so no model bundle")
+    _check_folder(bundle)
     folders, count = [bundle], 0
     while folders:
         for entry in os.scandir(folders.pop()):
@@ -230,7 +144,7 @@ def _walk(bundle: Path) -> Iterator[tuple[str, Path]]:
             count += 1
             if entry.is_symlink():
                 raise SeawayError(f"{path} is a symbolic link: a bundle holds plain files only")
-            if not _NAME.fullmatch(name) or count > MAX_FILES:
+            if not NAME.fullmatch(name) or count > MAX_FILES:
                 raise SeawayError(f"{bundle} holds {name!r:.80}: too many files, or a name that no bundle may hold")
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
@@ -241,21 +155,8 @@ def _walk(bundle: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _hash(path: Path) -> str:
-    with _opened(path) as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _opened(path: Path) -> Any:
-    """A plain file, open for reading; SeawayError for a link, a pipe or what cannot be read."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        link = " (a symbolic link: a bundle holds plain files only)" if path.is_symlink() else ""
-        raise SeawayError(f"{path} cannot be read: {error.strerror}{link}") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise SeawayError(f"{path} is a special file: a bundle holds plain files only")
-    return os.fdopen(handle, "rb")
 
 
 def _some(names: list[str]) -> str:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from seaway.config import load
 from seaway.errors import SeawayError
 from seaway.keys import ensure_keys, load_public, public_key
-from seaway.signing import MAX_SIGNATURE, SIGNATURE, digest, opened, sign, verify
+from seaway.signature import MAX_SIGNATURE, SIGNATURE
+from seaway.signing import digest, opened, sign, verify
 
 FILES = {"model.onnx": b"\x08\x0a weights" * 999, "model.json": b'{"threshold": 0.5}', "baseline/model.onnx": b"plain"}
 
@@ -197,9 +198,9 @@ SPOILED = {
     spoil_link: r"model\.onnx is a symbolic link",
     spoil_linked_folder: r"baseline is a symbolic link",
     spoil_pipe: r"pipe is a special file",
-    spoil_linked_signature: r"model\.sig is a symbolic link",
+    spoil_linked_signature: r"model\.sig cannot be read: .*symbolic link",
     spoil_piped_signature: r"model\.sig is a special file",
-    spoil_unsigned: r"has no signature \(model\.sig\): register the model anew with `seaway train`",
+    spoil_unsigned: r"has no signature \(model\.sig\): register the model anew with `seaway run`",
     spoil_truncated: r"model\.sig is cut off or no signature",
     spoil_oversize: r"longer than 1,048,576 bytes",
     spoil_deep: r"model\.sig is cut off or no signature",
@@ -309,6 +310,14 @@ def meaning(bundle):
     inner = outer["dsseEnvelope"]
     coded = [inner["payload"], *(s["sig"] for s in inner["signatures"])]
     return [base64.b64decode(c) for c in coded], inner["payloadType"], outer["verificationMaterial"]["publicKey"]
+
+
+def test_of_a_folder_that_is_not_signed_nothing_is_told(keys, tmp_path):
+    """A released object names the folder: what lies in it must not show in the reasons that others read."""
+    (tmp_path / "private" / "payroll").mkdir(parents=True)
+    with pytest.raises(SeawayError, match="has no signature") as caught:
+        verify(tmp_path / "private", keys[1])
+    assert "payroll" not in str(caught.value)
 
 
 def test_what_is_read_later_is_what_was_checked(make, keys):

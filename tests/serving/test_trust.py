@@ -12,7 +12,7 @@ from seaway.artifacts import canonical_json, read_json
 from seaway.config import load, project_root
 from seaway.errors import SeawayError
 from seaway.keys import ensure_keys
-from seaway.signing import SIGNATURE
+from seaway.signature import SIGNATURE
 from serving import bundle_check, manifests
 from serving.manifests import Predictor, seldon_deployment, with_traffic
 from serving.model_server import ModelServer
