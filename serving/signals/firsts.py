@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,10 @@ def key_of(identity: str) -> int:
 
 @dataclass(frozen=True)
 class Put:
-    """What one call changed: keys that are new, how many records came too late, and whether a kept one changed."""
+    """What one call changed: keys that are new, and whether a kept record changed."""
 
-    new: np.ndarray
-    again: int = 0
-    differing: int = 0  # of those that came again, with another ``value``
+    new: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    differing: int = 0  # records of a known key with another ``value``
     replaced: bool = False
 
 
@@ -41,6 +40,8 @@ class Firsts:
 
     def put(self, key: Any, rank: Any, value: Any, mark: Any) -> Put:
         """Add records, given as equally long sequences."""
+        if not len(key):
+            return Put()
         key = np.asarray(key, np.uint64)
         rank, value, mark = np.asarray(rank, np.float64), np.asarray(value, np.float32), np.asarray(mark, np.int8)
         order = np.lexsort((value, rank, key))
@@ -49,14 +50,13 @@ class Firsts:
         first[1:] = key[1:] != key[:-1]
         leader = np.maximum.accumulate(np.where(first, np.arange(key.size), 0))
         differing = int((value != value[leader]).sum())
-        again = int((~first).sum())
         key, rank, value, mark = key[first], rank[first], value[first], mark[first]
         at = self.find(key)
         known = at >= 0
         old = at[known]
         other = value[known] != self.value[old]
         sooner = (rank[known] < self.rank[old]) | ((rank[known] == self.rank[old]) & (value[known] < self.value[old]))
-        put = Put(key[~known], again + int(known.sum()), differing + int(other.sum()), bool(sooner.any()))
+        put = Put(key[~known], differing + int(other.sum()), bool(sooner.any()))
         for column, given in (("rank", rank), ("value", value), ("mark", mark)):
             getattr(self, column)[old[sooner]] = given[known][sooner]
         places = np.searchsorted(self.key, put.new)

@@ -19,7 +19,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from serving.signals.lines import Tail
 
 FUTURE = 5.0  # seconds that clocks may differ
 LEAST_KEY = 16  # bytes
+_Entry = tuple[float, int, int]  # time, key of the id, label
 _FIELDS = {"id", "label", "time", "key", "mac"}
 
 
@@ -100,36 +101,50 @@ class LabelFeed:
         self.first: dict[str, str] = {}  # reason -> where it was first seen
         self._key, self._name, self._clock = key, key_name(key), clock
         self._tail = Tail(folder)
-        self._waiting: list[tuple[float, int, int]] = []  # of the future
+        self._waiting: list[_Entry] = []  # of the future
 
     def read(self) -> Put:
-        """Take in what is new; returns the keys that got a label. OSError when a file cannot be read."""
+        """Take in what is new; the keys that got a label. OSError when a file cannot be read."""
+        puts = list(self.blocks())
+        return Put(np.concatenate([put.new for put in puts]), replaced=any(put.replaced for put in puts))
+
+    def blocks(self) -> Iterator[Put]:
+        """The same block by block, for feeds of any size."""
         latest = self._clock() + FUTURE
-        found = [entry for entry in self._waiting if entry[0] <= latest]
-        self._waiting = [entry for entry in self._waiting if entry[0] > latest]
+        now, self._waiting = self._due(self._waiting, latest)
+        yield self._put(now)
         for path, lines in self._tail.read():
+            believed = []
             for line in lines:
                 entry, reason = self._believed(line)
-                if entry is None:
-                    self._refuse(reason, path.name)
-                elif entry[0] > latest:
-                    self._waiting.append(entry)
-                    self.first.setdefault("future", path.name)
+                if entry is not None:
+                    believed.append(entry)
                 else:
-                    found.append(entry)
-        times, keys, labels = zip(*found, strict=True) if found else ((), (), ())
-        put = self.known.put(np.array(keys, np.uint64), times, labels, labels)
+                    self._refuse(reason, path.name)
+            now, later = self._due(believed, latest)
+            self._waiting += later
+            if later:
+                self.first.setdefault("future", path.name)
+            yield self._put(now)
+        self.refused["future"] = len(self._waiting)
+
+    @staticmethod
+    def _due(entries: list[_Entry], latest: float) -> tuple[list[_Entry], list[_Entry]]:
+        return [e for e in entries if e[0] <= latest], [e for e in entries if e[0] > latest]
+
+    def _put(self, entries: list[_Entry]) -> Put:
+        times, keys, labels = zip(*entries, strict=True) if entries else ((), (), ())
+        put = self.known.put(keys, times, labels, labels)
         if put.differing:
             self._refuse("conflicting", str(self.folder), put.differing)
-        self.refused["future"] = len(self._waiting)
         return put
 
     def _refuse(self, reason: str, where: str, count: int = 1) -> None:
         self.refused[reason] += count
         self.first.setdefault(reason, where)
 
-    def _believed(self, line: bytes) -> tuple[tuple[float, int, int] | None, str]:
-        """(time, key of the id, label) of an entry that holds, or why it does not."""
+    def _believed(self, line: bytes) -> tuple[_Entry | None, str]:
+        """What an entry says that holds, or why it does not."""
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

@@ -50,27 +50,26 @@ class PairFeed:
         if rules.loss and labels is not None:
             self._bounds["loss"] = rules.loss.bound
         self._states = {name: means.new_state() for name in self._bounds}
-        self._anew = False  # work out all pairs again, not only the new ones
+        self._anew = False  # work out all pairs again: an answer or label that was used has changed
         self.damaged: Counter[str] = Counter()  # lines of the logs that are none, by file
 
     def read(self) -> dict[str, Any]:
         """{"flips", "score_shift", "loss": cumulative states of what the rules have, "problem": text}.
 
-        ``problem``: why the logs or the labels could not be read; the states are then those of the last good
-        reading. Never raises. What was left out of readable files is in ``said``.
+        ``problem``: why the logs or the labels could not be read to their end. Never raises. What was left out
+        of readable files is in ``said``.
         """
-        nothing = np.zeros(0, np.uint64)
+        problem = ""
         try:
-            new, changed = self._read_answers()
-            told = self.labels.read() if self.labels is not None else Put(nothing)
+            self._read_answers()
+            self._read_labels()
         except OSError as error:
-            self._anew = True  # it may have been read by half
-            return {**self._states, "problem": f"prediction logs or labels cannot be read: {error}"}
-        if self._anew or changed or told.replaced:
+            problem = f"prediction logs or labels cannot be read: {error}"
+        if self._anew:
+            self._anew = False
             self._states = {name: means.new_state() for name in self._bounds}
-            new, told, self._anew = self._stable.key, Put(nothing), False
-        self._add(new, np.union1d(new, told.new))
-        return {**self._states, "problem": ""}
+            self._add(self._stable.key)
+        return {**self._states, "problem": problem}
 
     @property
     def said(self) -> str:
@@ -78,9 +77,7 @@ class PairFeed:
         found = [f"{n} damaged lines in {name}" for name, n in sorted(self.damaged.items())]
         return "; ".join(found + ([self.labels.problem] if self.labels is not None and self.labels.problem else []))
 
-    def _read_answers(self) -> tuple[np.ndarray, bool]:
-        """Keys with an answer that is new in either version, and whether a known answer changed."""
-        new, changed = [np.zeros(0, np.uint64)], False
+    def _read_answers(self) -> None:
         for path, lines in self._tail.read():
             found: dict[str, list[tuple[int, float, float, int]]] = {version: [] for version in self._answers}
             for line in lines:
@@ -92,25 +89,30 @@ class PairFeed:
                 except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     self.damaged[path.name] += 1
             for version, answers in found.items():
-                if answers:
-                    put = self._answers[version].put(*zip(*answers, strict=True))
-                    new.append(put.new)
-                    changed = changed or put.replaced
-        return np.unique(np.concatenate(new)), changed
+                put = self._answers[version].put(*zip(*answers, strict=True)) if answers else Put()
+                self._anew |= put.replaced
+                self._add(put.new)  # whichever answer of a pair comes second makes it one
 
-    def _add(self, paired: np.ndarray, labelled: np.ndarray) -> None:
-        """The values of these keys, where they have all that it takes, into the states."""
-        for start in range(0, paired.size, CHUNK):
-            s, c = self._both(paired[start : start + CHUNK])
+    def _read_labels(self) -> None:
+        if self.labels is not None:
+            for put in self.labels.blocks():
+                self._anew |= put.replaced
+                self._add_losses(put.new)
+
+    def _add(self, keys: np.ndarray) -> None:
+        """The values of these keys, where they are pairs by now, into the states."""
+        for start in range(0, keys.size, CHUNK):
+            s, c = self._both(keys[start : start + CHUNK])
             shift = np.abs(self._canary.value[c].astype(np.float64) - self._stable.value[s])
             self._update("flips", (self._canary.mark[c] != self._stable.mark[s]).astype(np.float64))
             self._update("score_shift", shift)
-        if "loss" not in self._bounds:
-            return
-        for start in range(0, labelled.size, CHUNK):
-            keys = labelled[start : start + CHUNK]
-            at = self.labels.known.find(keys)
-            s, c = self._both(keys[at >= 0])
+        self._add_losses(keys)
+
+    def _add_losses(self, keys: np.ndarray) -> None:
+        """The loss differences of these keys, where they are pairs with a label by now."""
+        for start in range(0, keys.size if "loss" in self._bounds else 0, CHUNK):
+            part = keys[start : start + CHUNK]
+            s, c = self._both(part[self.labels.known.find(part) >= 0])
             label = self.labels.known.mark[self.labels.known.find(self._stable.key[s])]
             rules = self.rules.loss
             of_canary, of_stable = (

@@ -22,6 +22,12 @@ def feed(folder, key=KEY, now=NOW):
     return LabelFeed(folder, key, clock=lambda: now)
 
 
+def read(reader):
+    """All keys that got a label, and whether a known one changed."""
+    put = reader.read()
+    return set(put.new.tolist()), put.replaced
+
+
 def known(reader):
     return dict(zip(reader.known.key.tolist(), reader.known.mark.tolist(), strict=True))
 
@@ -36,11 +42,11 @@ def write(path, *entries):
 def test_what_is_told_is_known_and_only_that(tmp_path):
     assert tell(tmp_path, KEY, [("a", 1, NOW - 9), ("b/1", 0, NOW - 8)]) == 2
     reader = feed(tmp_path)
-    assert set(reader.read().new.tolist()) == {key_of("a"), key_of("b/1")}
+    assert read(reader)[0] == {key_of("a"), key_of("b/1")}
     assert known(reader) == {key_of("a"): 1, key_of("b/1"): 0} and reader.problem == ""
-    assert not reader.read().new.size
+    assert read(reader) == (set(), False)
     tell(tmp_path, KEY, [("a", 1, NOW - 5), ("c", 1, NOW - 5)])
-    assert reader.read().new.tolist() == [key_of("c")] and reader.problem == ""
+    assert read(reader)[0] == {key_of("c")} and reader.problem == ""
 
 
 def test_the_mac_is_over_the_canonical_json():
@@ -61,7 +67,7 @@ def test_another_program_may_write_whole_seconds(tmp_path):
     mac = hmac.new(KEY, canonical_json(entry).encode(), hashlib.sha256).hexdigest()
     write(tmp_path / "other.jsonl", {**entry, "mac": mac})
     reader = feed(tmp_path)
-    reader.read()
+    read(reader)
     assert known(reader) == {key_of("a"): 1}
 
 
@@ -93,7 +99,7 @@ REFUSED = {
 def test_what_is_not_signed_for_is_refused_counted_and_named(tmp_path, case):
     write(tmp_path / "feed.jsonl", REFUSED[case], sign(KEY, "z", 1, NOW - 1))
     reader = feed(tmp_path)
-    reader.read()
+    read(reader)
     assert known(reader) == {key_of("z"): 1}
     reason = case.split(":")[0].split(",")[0]
     assert reader.refused[reason] == 1 and f"1 {reason} (first in feed.jsonl)" in reader.problem
@@ -102,41 +108,41 @@ def test_what_is_not_signed_for_is_refused_counted_and_named(tmp_path, case):
 def test_the_first_label_by_time_stands_wherever_and_whenever_it_is_read(tmp_path):
     write(tmp_path / "b.jsonl", sign(KEY, "a", 1, NOW - 20))
     reader = feed(tmp_path)
-    reader.read()
+    read(reader)
     write(tmp_path / "a.jsonl", sign(KEY, "a", 0, NOW - 10), sign(KEY, "c", 0, NOW - 5), sign(KEY, "c", 1, NOW - 4))
-    assert not reader.read().replaced
+    assert not read(reader)[1]
     again = feed(tmp_path)
-    again.read()
+    read(again)
     for each in (reader, again):
         assert known(each) == {key_of("a"): 1, key_of("c"): 0}
         assert each.refused["conflicting"] == 2 and "2 conflicting" in each.problem
     write(tmp_path / "c.jsonl", sign(KEY, "a", 0, NOW - 30))  # told late, known earlier
-    assert reader.read().replaced and known(reader)[key_of("a")] == 0
+    assert read(reader)[1] and known(reader)[key_of("a")] == 0
 
 
 def test_a_label_from_the_future_waits_for_its_time(tmp_path):
     write(tmp_path / "a.jsonl", sign(KEY, "a", 1, NOW + 60), sign(KEY, "b", 1, NOW + 2))
     now = [NOW]
     reader = LabelFeed(tmp_path, KEY, clock=lambda: now[0])
-    reader.read()
+    read(reader)
     assert known(reader) == {key_of("b"): 1}  # clocks differ a little
     assert reader.refused["future"] == 1 and "1 future (first in a.jsonl)" in reader.problem
     now[0] = NOW + 61
-    assert reader.read().new.tolist() == [key_of("a")] and reader.problem == ""
+    assert read(reader)[0] == {key_of("a")} and reader.problem == ""
 
 
 def test_a_torn_last_line_waits_and_is_ended_by_the_next_writer(tmp_path):
     line = json.dumps(sign(KEY, "a", 1, NOW - 1)).encode()
     write(tmp_path / "labels.jsonl", line[:30])
     reader = feed(tmp_path)
-    reader.read()
+    read(reader)
     assert not known(reader) and reader.problem == ""
     write(tmp_path / "labels.jsonl", line[30:] + b"\n")
-    reader.read()
+    read(reader)
     assert known(reader) == {key_of("a"): 1}
     write(tmp_path / "labels.jsonl", line[:30])  # the writer is killed here
     tell(tmp_path, KEY, [("b", 0, NOW - 1)])
-    reader.read()
+    read(reader)
     assert known(reader) == {key_of("a"): 1, key_of("b"): 0} and reader.refused["damaged"] == 1
 
 
@@ -144,14 +150,14 @@ def test_a_replaced_file_and_a_line_without_end_harm_nothing(tmp_path):
     path = tmp_path / "labels.jsonl"
     tell(tmp_path, KEY, [(f"r{i}", i % 2, NOW - 9) for i in range(50)])
     reader = feed(tmp_path)
-    reader.read()
+    read(reader)
     lines = path.read_bytes().splitlines(keepends=True)
     path.unlink()
     write(path, *lines[:10], sign(KEY, "new", 1, NOW - 1))
-    reader.read()
+    read(reader)
     assert len(known(reader)) == 51 and reader.problem == ""
     write(path, b"x" * (9 << 20), b"\n", sign(KEY, "last", 1, NOW - 1))
-    reader.read()
+    read(reader)
     assert len(known(reader)) == 52
 
 
@@ -185,10 +191,10 @@ def test_a_hundred_thousand_labels_in_seconds(tmp_path):
     tell(tmp_path, KEY, ((f"request-{i}", i % 2, NOW - 9) for i in range(100_000)))
     reader = feed(tmp_path)
     start = time.perf_counter()
-    reader.read()
+    read(reader)
     first = time.perf_counter() - start
     assert len(reader.known) == 100_000 and first < 8, first
     tell(tmp_path, KEY, [("one more", 1, NOW - 1)])
     start = time.perf_counter()
-    assert reader.read().new.size == 1
+    assert len(read(reader)[0]) == 1
     assert time.perf_counter() - start < 0.1

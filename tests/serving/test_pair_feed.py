@@ -165,8 +165,7 @@ def test_what_cannot_be_read_is_said_and_made_up_for(tmp_path, monkeypatch):
     from serving.signals import lines
 
     put(tmp_path / "answers" / "s.jsonl", line("b", 0.4, "1"))
-    (tmp_path / "labels").mkdir()
-    put(tmp_path / "labels" / "x.jsonl", b"\n")
+    tell(tmp_path / "labels", KEY, [("b", 1, T)])
 
     def refuse(self, path, real=lines.Tail._new):
         if path.parent.name == "labels":  # after the answers were read
@@ -176,9 +175,9 @@ def test_what_cannot_be_read_is_said_and_made_up_for(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(lines.Tail, "_new", refuse)
         found = reader.read()
-        assert "not readable" in found["problem"] and found["flips"]["n"] == 1
+        assert "not readable" in found["problem"] and found["flips"]["n"] == 2 and found["loss"]["n"] == 0
     found = reader.read()
-    assert found["problem"] == "" and found["flips"]["n"] == 2
+    assert found["problem"] == "" and found["flips"]["n"] == 2 and found["loss"]["n"] == 1
     same(found, feed(tmp_path).read())
 
 
