@@ -11,7 +11,12 @@ from components.report.dag import clock, dag
 from components.report.records import NotRun, Records, moment
 from components.report.svg import short, words
 
-WORDS = {"promoted": "was promoted", "rolled back": "was rolled back", "held": "was held"}
+WORDS = {
+    "promoted": "was promoted",
+    "provisional": "was promoted provisionally",
+    "rolled back": "was rolled back",
+    "held": "was held",
+}
 
 
 def title(release: dict[str, Any]) -> str:

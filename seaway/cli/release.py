@@ -34,7 +34,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
     action(
         "start", start, "release the newest run's candidate, to the verdict",
-        "Killed or stopped, the same command goes on from there. Exit code 0: promoted, 1: not.",
+        "Killed or stopped, the same command goes on from there. Exit code 0: promoted, also provisionally; 1: not.",
     )  # fmt: skip
     action(
         "status", status, "phase, weights and evidence of the release, now or last",
@@ -106,7 +106,9 @@ def start(args: argparse.Namespace) -> int:
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     record = run_release(config, request, run=run, on_event=lambda text: print(f"  {text}", flush=True))
     print(f"version {record['candidate']['version']} {record['verdict']}: {record['reason']}")
-    return 0 if record["verdict"] == "promoted" else 1
+    if record["verdict"] == "provisional":
+        print("its labels decide: this command, run again, goes on with it, as does `seaway controller` on a cluster")
+    return 0 if record["verdict"] in ("promoted", "provisional") else 1
 
 
 def status(args: argparse.Namespace) -> int:
