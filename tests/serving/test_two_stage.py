@@ -113,7 +113,7 @@ def released(shop, tmp_path, name, **candidate):
 def test_labels_confirm_a_candidate_that_is_as_good(shop, tmp_path):
     record, provisional, events = released(shop, tmp_path, "good")
     assert record["verdict"] == "promoted", record["reason"]
-    assert record["reason"].startswith("the labels confirm it. loss:")
+    assert record["reason"].startswith("the labels confirm it.") and "loss: E" in record["reason"]
     weights = {p["name"]: p["traffic"] for p in provisional["spec"]["predictors"]}
     assert weights == {"vgood-1": 20, "vgood-2": 80, "vgood-2-shadow": 100}  # the old champion stays warm
     obj = ObjectStore(tmp_path / "objects").read(provisional["metadata"]["name"])
