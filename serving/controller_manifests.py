@@ -14,7 +14,7 @@ STUCK_S = 300  # a loop that has not come round for so long is restarted
 _ALIVE = "import os, sys, time; sys.exit(time.time() - os.stat(sys.argv[1]).st_mtime > float(sys.argv[2]))"
 # API group -> resource -> verbs. Whoever starts a release makes the object; the controller only changes it.
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "machinelearning.seldon.io": {"seldondeployments": ("get", "list", "watch", "update", "patch")},
+    "machinelearning.seldon.io": {"seldondeployments": ("get", "list", "update")},
     "networking.istio.io": {"virtualservices": ("get", "list")},
     "apps": {"deployments": ("get", "list")},
     "": {"pods": ("get", "list"), "events": ("create", "patch")},
@@ -30,6 +30,7 @@ def controller(
     workload: str | None = None,
     releases: Sequence[str] = (),
     claim: str | None = None,
+    mounts: Mapping[str, Mapping[str, Any]] | None = None,
     schedule: str | None = None,
     resources: Mapping[str, Any] | None = None,
     name: str = NAME,
@@ -38,6 +39,10 @@ def controller(
 
     ``releases``: namespaces of the released objects, ``namespace`` alone unless given. ``claim``: a volume
     claim for what the controller writes; without one its logs end with the pod, while the releases go on.
+    ``mounts``: folder -> volume source, read only: configuration, the trusted key, and the bundles under the
+    paths that the model servers have them at, since a bundle is checked again before it is promoted.
+    ``mounts``: path -> volume source, read-only: the model bundles and the public key at the paths that the servers
+    have them, without which nothing is promoted; prediction logs, the label feed and its key (mode 0440).
     ``schedule``: a cron expression; then it takes one step at each time (``--once``) instead of running on.
     """
     if not re.fullmatch(r"\S+", image) or "{" in image:
@@ -48,7 +53,7 @@ def controller(
     objects = [account | {"automountServiceAccountToken": False}]
     for where in dict.fromkeys(releases or (namespace,)):
         objects += [_role(name, where, labels), _binding(name, where, namespace, labels)]
-    pod = _pod(image, env, workload, claim, bool(schedule), resources, name)
+    pod = _pod(image, env, workload, claim, mounts or {}, bool(schedule), resources, name)
     if schedule:
         objects.append(_cron_job(name, namespace, labels, pod, schedule))
     else:
@@ -89,6 +94,7 @@ def _pod(
     env: str,
     workload: str | None,
     claim: str | None,
+    mounts: Mapping[str, Mapping[str, Any]],
     once: bool,
     resources: Mapping[str, Any] | None,
     account: str,
@@ -110,6 +116,8 @@ def _pod(
         },
         "volumeMounts": [{"name": "home", "mountPath": HOME}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
+    given = {f"mount-{i}": (path, source) for i, (path, source) in enumerate(mounts.items())}
+    container["volumeMounts"] += [{"name": n, "mountPath": p, "readOnly": True} for n, (p, _) in given.items()]
     if not once:
         alive = {"exec": {"command": ["python", "-c", _ALIVE, f"{HOME}/run/alive", str(STUCK_S)]}}
         container["startupProbe"] = {**alive, "periodSeconds": 2, "failureThreshold": 60, "timeoutSeconds": 5}
@@ -130,6 +138,7 @@ def _pod(
         "volumes": [
             {"name": "home", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})},
             {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            *({"name": n, **source} for n, (_, source) in given.items()),
         ],
     }
 

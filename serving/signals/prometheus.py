@@ -51,6 +51,8 @@ class Prometheus:
     def __init__(self, url: str, *, gateway: str = GATEWAY, window: int = WINDOW, seconds: float = SECONDS):
         if not re.match(r"https?://", url):
             raise SeawayError(f"serving.prometheus is {url!r}: give the base address, such as http://prometheus:9090")
+        if "@" in urllib.parse.urlsplit(url).netloc:  # it stands in messages, events and logs
+            raise SeawayError("serving.prometheus carries a user or password: give an address that needs none")
         self.url, self.gateway, self.window, self.seconds = url.rstrip("/"), gateway, window, seconds
 
     def counters(

@@ -102,7 +102,10 @@ def test_its_pod_passes_the_restricted_standard(kube, schedule):
 
 
 def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused():
-    objects = controller("r/c:1", "ops", releases=["shop", "shop", "bank"], claim="ledger", workload="/w.yaml")
+    keys = {"/keys": {"configMap": {"name": "keys"}}}
+    objects = controller(
+        "r/c:1", "ops", releases=["shop", "shop", "bank"], claim="ledger", workload="/w.yaml", mounts=keys
+    )
     found = [(o["kind"], o["metadata"]["namespace"]) for o in objects]
     assert found == [
         ("ServiceAccount", "ops"),
@@ -115,5 +118,18 @@ def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused
     assert all(o["subjects"][0]["namespace"] == "ops" for o in objects if o["kind"] == "RoleBinding")
     volumes = objects[-1]["spec"]["template"]["spec"]["volumes"]
     assert volumes[0] == {"name": "home", "persistentVolumeClaim": {"claimName": "ledger"}}
+    mounted = {m["name"]: m for m in objects[-1]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    where = {v["configMap"]["name"]: mounted[v["name"]] for v in volumes if "configMap" in v}
+    assert where["keys"]["mountPath"] == "/keys" and where["keys"]["readOnly"]
     with pytest.raises(SeawayError, match="controller_image"):
         controller("", "ops")
+
+
+def test_what_it_reads_is_mounted_where_the_servers_have_it_and_cannot_be_written():
+    keys, models = {"configMap": {"name": "model-key"}}, {"persistentVolumeClaim": {"claimName": "models"}}
+    objects = controller("r/c:1", "ops", mounts={"/etc/seaway": keys, "/models": models})
+    pod = objects[-1]["spec"]["template"]["spec"]
+    sources = {v["name"]: {k: w for k, w in v.items() if k != "name"} for v in pod["volumes"]}
+    mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"]}
+    assert sources[mounts["/etc/seaway"]["name"]] == keys and sources[mounts["/models"]["name"]] == models
+    assert mounts["/etc/seaway"]["readOnly"] and mounts["/models"]["readOnly"]

@@ -171,3 +171,9 @@ def test_a_server_that_fails_hangs_or_floods_is_named():
         Prometheus("http://127.0.0.1:1").counters("ns", {"v1": "shop-v1"}, {})
     with pytest.raises(SeawayError, match=r"serving\.prometheus is"):
         Prometheus("prometheus:9090")
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated():
+    with pytest.raises(SeawayError, match="carries a user or password") as caught:
+        Prometheus("http://me:hunter2@prometheus:9090")
+    assert "hunter2" not in str(caught.value)
