@@ -123,13 +123,3 @@ def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused
     assert where["keys"]["mountPath"] == "/keys" and where["keys"]["readOnly"]
     with pytest.raises(SeawayError, match="controller_image"):
         controller("", "ops")
-
-
-def test_what_it_reads_is_mounted_where_the_servers_have_it_and_cannot_be_written():
-    keys, models = {"configMap": {"name": "model-key"}}, {"persistentVolumeClaim": {"claimName": "models"}}
-    objects = controller("r/c:1", "ops", mounts={"/etc/seaway": keys, "/models": models})
-    pod = objects[-1]["spec"]["template"]["spec"]
-    sources = {v["name"]: {k: w for k, w in v.items() if k != "name"} for v in pod["volumes"]}
-    mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"]}
-    assert sources[mounts["/etc/seaway"]["name"]] == keys and sources[mounts["/models"]["name"]] == models
-    assert mounts["/etc/seaway"]["readOnly"] and mounts["/models"]["readOnly"]
