@@ -42,8 +42,13 @@ def seldon_deployment(
     *,
     image: str = "seaway-serve:dev",
     resources: Mapping[str, Any] | None = None,
+    mounts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The SeldonDeployment (v1) to apply; checked. ``resources``: the container's requests and limits."""
+    """The SeldonDeployment (v1) to apply; checked. ``resources``: the container's requests and limits.
+
+    ``mounts``: folder -> volume source, such as the bundles' and the prediction logs' claims. All are read only
+    but the folder of a predictor's parameter ``log``, which needs one that many may write to (ReadWriteMany).
+    """
     obj = {
         "apiVersion": API_VERSION,
         "kind": "SeldonDeployment",
@@ -57,14 +62,16 @@ def seldon_deployment(
             "name": name,
             "protocol": "seldon",
             "annotations": {"seldon.io/no-engine": "true"},
-            "predictors": [_predictor(p, image, resources) for p in predictors],
+            "predictors": [_predictor(p, image, resources, mounts or {}) for p in predictors],
         },
     }
     validate(obj)
     return obj
 
 
-def _predictor(predictor: Predictor, image: str, resources: Mapping[str, Any] | None) -> dict[str, Any]:
+def _predictor(
+    predictor: Predictor, image: str, resources: Mapping[str, Any] | None, mounts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     values = {
         "bundle": predictor.bundle,
         "online_store": json.dumps(dict(predictor.online_store), sort_keys=True),
@@ -95,6 +102,12 @@ def _predictor(predictor: Predictor, image: str, resources: Mapping[str, Any] | 
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
+    for number, (folder, source) in enumerate(mounts.items()):
+        name, written = f"mount-{number}", folder == values.get("log")
+        pod["volumes"].append({"name": name, **source})
+        container["volumeMounts"].append({"name": name, "mountPath": folder, "readOnly": not written})
+        if written:
+            pod["securityContext"] = {"fsGroup": 8888}
     return {
         "name": predictor.name,
         "traffic": predictor.traffic,

@@ -53,7 +53,7 @@ def sign(key: bytes, identity: str, label: int, at: float) -> dict[str, Any]:
 
 
 def _mac(key: bytes, entry: dict[str, Any]) -> str:
-    # the canonical JSON of these four, in the order of their names
+    # the canonical JSON of these four, in the order of their names; ASCII, the time as it was written
     text = f'{{"id":{json.dumps(entry["id"])},"key":{json.dumps(entry["key"])},"label":{entry["label"]},'
     return hmac.digest(key, f'{text}"time":{entry["time"]!r}}}'.encode(), "sha256").hex()
 

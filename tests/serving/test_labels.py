@@ -71,6 +71,19 @@ def test_another_program_may_write_whole_seconds(tmp_path):
     assert known(reader) == {key_of("a"): 1}
 
 
+def test_whoever_has_the_key_and_a_json_library_can_sign(tmp_path):
+    """Whole seconds, as most other systems would write them."""
+    import hashlib
+    import hmac
+
+    entry = {"id": "a", "label": 1, "time": int(NOW) - 5, "key": key_name(KEY)}
+    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    write(tmp_path / "theirs.jsonl", entry | {"mac": hmac.new(KEY, text.encode(), hashlib.sha256).hexdigest()})
+    reader = feed(tmp_path)
+    reader.read()
+    assert known(reader) == {key_of("a"): 1} and reader.problem == ""
+
+
 GOOD = sign(KEY, "a", 0, NOW - 10)
 REFUSED = {
     "unsigned": {k: v for k, v in GOOD.items() if k not in ("mac", "key")},

@@ -57,6 +57,18 @@ def test_a_deployment_is_what_seldon_reads():
     assert json.loads(json.dumps(obj)) == obj
 
 
+def test_folders_are_mounted_read_only_but_the_prediction_logs():
+    logging = Predictor("stable", 100, "/bundles/1", parameters={"log": "/answers"})
+    mounts = {"/bundles": {"emptyDir": {}}, "/answers": {"persistentVolumeClaim": {"claimName": "answers"}}}
+    obj = seldon_deployment("risk", "models", [logging], mounts=mounts)
+    pod = obj["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
+    by_name = {volume["name"]: volume for volume in pod["volumes"]}
+    found = {m["mountPath"]: (by_name[m["name"]], m["readOnly"]) for m in pod["containers"][0]["volumeMounts"][1:]}
+    assert found["/bundles"] == ({"name": "mount-0", "emptyDir": {}}, True)
+    assert found["/answers"] == ({"name": "mount-1", **mounts["/answers"]}, False)
+    assert pod["securityContext"] == {"fsGroup": 8888}  # the server's user may write there
+
+
 def test_new_weights_drop_whoever_is_not_named_and_leave_the_original_alone():
     obj = deployment(stable=90, canary=10)
     before = copy.deepcopy(obj)
