@@ -36,7 +36,7 @@ import numpy as np
 
 from seaway.evidence.mixing import log_mean_exp
 
-BETS = np.geomspace(0.002, 0.9, 16)  # shares of the largest bet that cannot lose everything
+BETS = np.geomspace(0.02, 0.9, 10)  # shares of the largest bet that cannot lose everything
 _EVEN_SAFER = 0.02  # of the range: a null at its very end would allow any bet
 
 
