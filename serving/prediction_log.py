@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 EVERY = 0.5  # seconds between writes
 BUFFER = 20_000  # lines that wait at the most, such as for a disk that hangs
-LARGEST = 1 << 30  # bytes of a process's file; then nothing more is logged
+LARGEST = 256 << 20  # bytes of a file; then the next one is begun: <file>-1.jsonl, <file>-2.jsonl, ...
+KEPT = 4  # files of a process; 27 hours of 100 rows a second
 
 
 def file_of(folder: Path) -> Path:
@@ -48,6 +49,7 @@ class AnswerLog:
         self._lines: list[str] = []
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._torn = self._said = False
+        self._part = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
@@ -81,7 +83,7 @@ class AnswerLog:
             written, problem = 0, ""
             try:
                 written = self._append(data)
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 problem = str(error)
             # a torn line is ended before the next one, so that it spoils no other
             whole = data[:written].count(b"\n") - int(self._torn and written > 0)
@@ -90,15 +92,26 @@ class AnswerLog:
                 self._drop(len(lines) - whole, problem or "the disk took only a part")
 
     def _append(self, data: bytes) -> int:
-        """Bytes of ``data`` that the file has now."""
+        """Bytes of ``data`` that are in the file now."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        while self._size() + len(data) > self._largest and self._size():
+            self._part += 1
+            if self._part >= KEPT:
+                self._file(self._part - KEPT).unlink(missing_ok=True)
+        handle = os.open(self._file(self._part), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            if os.fstat(handle).st_size + len(data) > self._largest:
-                raise ValueError(f"the file has reached {self._largest} bytes")
             return os.write(handle, data)
         finally:
             os.close(handle)
+
+    def _size(self) -> int:
+        try:
+            return self._file(self._part).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _file(self, part: int) -> Path:
+        return self.path.with_stem(f"{self.path.stem}-{part}") if part else self.path
 
     def close(self) -> None:
         """Write what waits and end the thread."""

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from serving.model_server import ModelServer
-from serving.prediction_log import BUFFER, AnswerLog, file_of
+from serving.prediction_log import BUFFER, KEPT, AnswerLog, file_of
 from serving.substrate.operator.child import free_ports
 from serving.wire import MAX_ID, Refused
 from tests.serving.test_model_server import PYTHON, call
@@ -114,17 +114,25 @@ def test_a_disk_that_takes_half_a_line_spoils_no_other_line(tmp_path, monkeypatc
     assert [json.loads(line)["id"] for line in (found[0], found[-1])] == ["a", "c"] and sum(lost) == 1
 
 
-def test_memory_and_disk_are_bounded(tmp_path):
-    lost = []
-    log = AnswerLog(tmp_path / "x.jsonl", "1", lost.append, every=60, largest=100_000)
+def test_memory_and_disk_are_bounded_and_the_newest_lines_are_kept(tmp_path):
+    lost, path = [], tmp_path / "x.jsonl"
+    log = AnswerLog(path, "1", lost.append, every=60, largest=5_000)
     for number in range(BUFFER + 5):
         log.add(f"{number}", [0.5], [1])
     assert sum(lost) == 5
     log.flush()
-    assert sum(lost) == BUFFER + 5 and not (tmp_path / "x.jsonl").stat().st_size
-    log.add("small", [0.5], [1])
+    (tmp_path / "x.jsonl").unlink()
+    for number in range(600):
+        log.add(f"later {number:03d}", [0.5], [1])
+        if number % 20 == 19:
+            log.flush()
+        if number == 99:  # the first file is full
+            assert [p.name for p in sorted(tmp_path.iterdir())] == ["x-1.jsonl", "x.jsonl"]
     log.close()
-    assert len(lines_of(tmp_path / "x.jsonl")) == 1
+    kept = [tmp_path / f"x-{part}.jsonl" for part in sorted(int(p.stem[2:]) for p in tmp_path.iterdir())]
+    assert len(kept) == KEPT and all(3_000 < p.stat().st_size <= 5_000 for p in kept[:-1])
+    ids = [line["id"] for p in kept for line in lines_of(p)]
+    assert ids == [f"later {number:03d}" for number in range(600 - len(ids), 600)] and sum(lost) == 5
 
 
 def test_a_request_pays_at_most_thirty_microseconds_for_it(tmp_path):
