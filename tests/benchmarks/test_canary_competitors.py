@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from benchmarks.canary import cells, competitors
+from benchmarks.canary import cells, competitors, thresholds
 from benchmarks.canary.gates import HELD, PROMOTED, ROLLED_BACK, play
 from benchmarks.canary.spending import boundaries
 
@@ -41,12 +41,12 @@ def test_tuned_settings_pass_the_good_canaries_they_were_tuned_for():
 
 
 def test_a_check_fails_as_often_as_binomials_do():
-    check = competitors.Check("errors", 0.0075)
+    check = thresholds.Check("errors", 0.0075)
     k = np.random.default_rng(0).binomial(300, 0.005, 200_000)
-    assert competitors._failing(check, 300) == pytest.approx((k > 0.0075 * 300).mean(), abs=0.004)
-    below = competitors.Check("decisions", 0.015, above=False)
+    assert thresholds._failing(check, 300) == pytest.approx((k > 0.0075 * 300).mean(), abs=0.004)
+    below = thresholds.Check("decisions", 0.015, above=False)
     k = np.random.default_rng(0).binomial(300, 0.02, 200_000)
-    assert competitors._failing(below, 300) == pytest.approx((k < 0.015 * 300).mean(), abs=0.004)
+    assert thresholds._failing(below, 300) == pytest.approx((k < 0.015 * 300).mean(), abs=0.004)
 
 
 def test_peeking_inflates_and_planned_looks_do_not():
