@@ -10,7 +10,8 @@ blocks from two numbers that are both blind to what the canary's rate is:
     within the stable  (k_s - k_s' n_s/n_s')^2 against k_s + k_s' (n_s/n_s')^2, k_s' of the block before. An outage
                        adds two jumps, its begin and its end, and each is cut off at `_JUMP` times the variance.
 
-For bursts that hit one arm both have the mean D = E[size^2] / E[size]; for independent outcomes (rare ones) D = 1.
+Both variances are multiplied by 1 - p, p the rate so far. For bursts that hit one arm both ratios have the mean
+D = E[size^2] / E[size]; for independent outcomes D = 1.
 (McCullagh and Nelder, Generalized Linear Models, 4.5: the pooled ratio is the usual dispersion estimate.)
 
 What holds before enough errors were seen: D starts at a prior that weighs as much as `_PRIOR_ERRORS` errors and
@@ -22,7 +23,8 @@ high costs time. At D = 1 the power changes nothing.
 
 What is exact: with independent outcomes any phi >= 1 known before the block keeps the bound (Jensen), so a wrong
 estimate costs time only. What is approximate: with clusters of unknown size the bound rests on the estimate; that it
-holds at bursts of geometric size is shown by simulation (tests, benchmarks), not proved.
+holds at bursts of geometric size is shown by simulation (tests, benchmarks), not proved. Clusters that last longer
+than a block are seen only in part: use longer blocks there, or `Rail.cluster`.
 """
 
 from __future__ import annotations
@@ -51,11 +53,12 @@ def learnt(spread: np.ndarray, total: Any, block: Any) -> np.ndarray:
     n_s, k_s, n_c, k_c = block
     ratio = (total[3] + _SMOOTH) / (total[1] * total[2] / np.maximum(total[0], 1.0) + _SMOOTH)
     share = n_c * ratio / np.maximum(n_c * ratio + n_s, 1e-9)
-    between = _cut(4 * (k_c - (k_s + k_c) * share) ** 2, 4 * (k_s + k_c) * share * (1 - share))
+    fine = 1 - (total[1] + total[3]) / np.maximum(total[0] + total[2], 1.0)  # outcomes that are not rare vary less
+    between = _cut(4 * (k_c - (k_s + k_c) * share) ** 2, 4 * (k_s + k_c) * share * (1 - share) * fine)
     last_n, last_k = spread[..., 3], spread[..., 4]
     scale = np.where(last_n > 0, n_s / np.maximum(last_n, 1.0), 0.0)
     met = (scale > 0) * _WITHIN
-    within = _cut(met * (k_s - last_k * scale) ** 2, met * (k_s + last_k * scale * scale))
+    within = _cut(met * (k_s - last_k * scale) ** 2, met * (k_s + last_k * scale * scale) * fine)
     return np.stack(
         [
             spread[..., 0] + between[0] + within[0],

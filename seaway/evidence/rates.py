@@ -110,7 +110,7 @@ def update(state: dict[str, Any], rail: Rail, n_s: int, k_s: int, n_c: int, k_c:
     if n_s + n_c == 0:
         return state
     after = update_many(state, rail, n_s, k_s, n_c, k_c)
-    whole = {name: int(after[name]) for name in COUNTS}
+    whole = {name: state[name] + int(gained) for name, gained in zip(COUNTS, (n_s, k_s, n_c, k_c), strict=True)}
     return {**whole, **{name: after[name].tolist() for name in ("spread", "promote", "rollback")}}
 
 
