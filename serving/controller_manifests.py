@@ -1,7 +1,12 @@
-"""The controller in a cluster: one image, an account that may do what a release needs, and nothing else. Pure."""
+"""The controller in a cluster: one image, an account that may do what a release needs, and nothing else. Pure.
+
+python -m serving.controller_manifests --env prod --claim ledger | kubectl apply -f -
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -178,3 +183,23 @@ def _cron_job(
             "jobTemplate": {"spec": job},
         },
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the objects of an environment's configuration as one list."""
+    from seaway.config import load
+
+    parser = argparse.ArgumentParser(prog="python -m serving.controller_manifests")
+    parser.add_argument("--env", default="prod")
+    parser.add_argument("--claim", metavar="VOLUME_CLAIM", help="keeps decision logs and the ledger")
+    parser.add_argument("--schedule", metavar="CRON", help="one step at each of these times instead of a Deployment")
+    args = parser.parse_args(arguments)
+    serving = load(args.env).serving
+    listed = controller(
+        serving.controller_image, serving.namespace, env=args.env, claim=args.claim, schedule=args.schedule
+    )
+    print(json.dumps({"apiVersion": "v1", "kind": "List", "items": listed}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
 
+from seaway.config import project_root
 from seaway.errors import SeawayError
 from serving.controller_manifests import HOME, controller
 from serving.rollout import state as states
@@ -99,6 +103,17 @@ def test_its_pod_passes_the_restricted_standard(kube, schedule):
     assert pod["spec"]["serviceAccountName"] == "seaway-controller"
     command = pod["spec"]["containers"][0]["command"]
     assert ("--once" in command) == bool(schedule) and HOME in command
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on PATH")
+def test_kubectl_takes_the_list_as_it_is_printed(kube, kubeconfig):
+    command = [sys.executable, "-m", "serving.controller_manifests", "--env", "local", "--claim", "ledger"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=project_root()).stdout
+    text = text.replace('"default"', f'"{kube.namespace}"')
+    apply = ["kubectl", "--kubeconfig", kubeconfig, "apply", "-f", "-"]
+    said = subprocess.run(apply, input=text, capture_output=True, text=True, check=True).stdout
+    assert said.count(" created") == 4, said
+    assert "Warning" not in said
 
 
 def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused():
