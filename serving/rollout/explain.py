@@ -18,7 +18,7 @@ _IDS = (("spec", "spec"), ("model", "digest"), ("run", "run"), ("rules", "rules"
 def explained(steps: Sequence[Step], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Lines of text about a whole release; ``rows``: its last evidence, as ``commands.evidence`` has it."""
     state, rules = steps[-1].decision.state, steps[-1].rules
-    yield f"{state.release}: {state.canary} against {state.stable}, {state.phase}"
+    yield f"{state.release}: {state.canary} against {state.stable}, {steps[-1].entry['phase']}"
     yield _rules(rules)
     yield ""
     yield from _story(steps)

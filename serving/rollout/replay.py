@@ -38,7 +38,7 @@ def replay(entries: Sequence[Mapping[str, Any]]) -> list[Step]:
 
 
 def check(entries: Sequence[Mapping[str, Any]], final_state: State | None = None) -> dict[str, Any]:
-    """Verify a chain: {"entries", "head", "actions"}; SeawayError names the first entry that does not hold.
+    """Verify a chain: {"entries", "head", "actions", "steps"}; SeawayError names the first entry that does not hold.
 
     Each entry is unchanged and follows the one before; each decision comes out the same; the last state is
     ``final_state``, where that is given.
@@ -66,7 +66,7 @@ def check(entries: Sequence[Mapping[str, Any]], final_state: State | None = None
     actions: dict[str, int] = {}
     for step in steps:
         actions[step.decision.action] = actions.get(step.decision.action, 0) + 1
-    return {"entries": len(entries), "head": previous, "actions": actions}
+    return {"entries": len(entries), "head": previous, "actions": actions, "steps": steps}
 
 
 def _begin(entries: Sequence[Mapping[str, Any]]) -> tuple[State, Rules]:

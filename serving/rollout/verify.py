@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seaway import ledger
@@ -14,7 +14,8 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from serving.rollout import state as states
 from serving.rollout.commands import decision_log
-from serving.rollout.replay import check, replay
+from serving.rollout.replay import check
+from serving.rollout.rules import Rules
 from serving.rollout.state import State
 from serving.rollout.words import rows
 from serving.substrate.base import NotFound, Substrate
@@ -27,19 +28,19 @@ class Verified:
     lines: int = 0
     torn: bool = False
     releases: set[str] = field(default_factory=set)
-    counted: set[str] = field(default_factory=set)  # heads of the decisions that came out the same
+    ends: dict[str, tuple[State, Rules]] = field(default_factory=dict)  # by head: where that decision led
     actions: Counter[str] = field(default_factory=Counter)
     without: int = 0  # ledger lines that had nothing to decide: no decision log
     problem: str = ""
 
     def record(self) -> dict[str, Any]:
-        known = {name: value for name, value in vars(self).items() if name != "counted"}
+        known = {name: value for name, value in vars(self).items() if name != "ends"}
         numbers = {"decisions": self.decisions, "releases": sorted(self.releases), "actions": dict(self.actions)}
         return {**known, **numbers, "ok": not self.problem}
 
     @property
     def decisions(self) -> int:
-        return len(self.counted)
+        return len(self.ends)
 
 
 def verify(config: Config, substrate: Substrate | None = None) -> Verified:
@@ -61,7 +62,7 @@ def _ledger(config: Config, found: Verified) -> None:
     path = config.home / "ledger.jsonl"
     told = ledger.verify(path)
     found.torn = told["torn"]
-    for line in ledger.read(path):
+    for line in _longest_first(ledger.read(path)):
         entry, head = line["entry"], (line["entry"].get("log") or {}).get("head")
         found.lines += 1
         if not head:
@@ -74,19 +75,32 @@ def _ledger(config: Config, found: Verified) -> None:
             raise SeawayError(f"ledger line {line['seq']} ({entry['release']} {entry['what']}): {error}") from None
 
 
+def _longest_first(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In order, but of one release the last first: its chain holds the others', so each is decided again once."""
+    place: dict[Any, int] = {}
+    for i, line in enumerate(lines):
+        place.setdefault(line["entry"].get("release"), i)
+    return sorted(lines, key=lambda line: (place[line["entry"].get("release")], -line["seq"]))
+
+
 def _replayed(
     config: Config, release: str, head: str, found: Verified, final: State | None = None
 ) -> tuple[State, str]:
     """The last state of the chain to ``head`` and the digest of its rules."""
-    entries = decision_log(config, release).chain(head)
-    check(entries, final)
-    found.releases.add(release)
-    for entry in entries[1:]:  # a release's later lines have the entries of its earlier ones
-        if entry["head"] not in found.counted:
-            found.counted.add(entry["head"])
-            found.actions[entry["action"]] += 1
-    last = replay(entries)[-1]
-    return last.decision.state, last.rules.digest
+    if head not in found.ends:
+        entries = decision_log(config, release).chain(head)
+        steps = check(entries)["steps"]
+        found.releases.add(release)
+        for step in steps:  # an earlier line's chain is the beginning of this one
+            if step.entry["head"] not in found.ends:
+                found.actions[step.entry["action"]] += 1
+            found.ends[step.entry["head"]] = (step.decision.state, step.rules)
+    if head not in found.ends:
+        raise SeawayError("its log holds no decision")
+    state, rules = found.ends[head]
+    if final is not None and replace(state, head=head, seq=final.seq).record() != final.record():
+        raise SeawayError("its last decision does not lead to the state in the object")
+    return state, rules.digest
 
 
 def _agrees(entry: Mapping[str, Any], state: State, rules: str) -> None:
@@ -131,7 +145,8 @@ def said(found: Verified) -> str:
     if found.torn:
         text += "; a last line that a crash tore is left out"
     if found.problem:
-        return f"NOT as written: {found.problem}"
+        hint = "\nWhere Seaway itself was changed since, verify with the version that decided."
+        return f"NOT as written: {found.problem}{hint if 'leads to' in found.problem else ''}"
     many = ", ".join(f"{n:,} {action}" for action, n in sorted(found.actions.items(), key=lambda item: -item[1]))
     who = ", ".join(sorted(found.releases)) or "no release"
     text += f"\ndecisions: {found.decisions:,} of {who} decided again, all the same"
