@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench bench-canary clean
+.PHONY: help setup demo test test-slow lint bench bench-canary clean chaos test-kill
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ test: setup lint ## the tests, about ten minutes on two cores
 
 test-slow: setup ## the long tests: published scale, kill -9 at random moments
 	@.venv/bin/python -m pytest -m slow
+
+chaos: setup ## 1,000 random histories of a release under faults, each checked [ARGS=--seed 7]
+	@.venv/bin/python -m tests.robustness --count 1000 $(ARGS)
+
+test-kill: setup ## kill -9 of the controller, servers and Envoy in a release under live traffic
+	@.venv/bin/python -m pytest -q -s tests/e2e/test_controller_kill.py
 
 lint: setup ## style and layers
 	@.venv/bin/ruff check .

@@ -118,13 +118,12 @@ def no_request_counts_twice(history: History) -> Found:
     began: dict[str, float] = {}
     for commit in commits(history):
         key, now = c.compared(commit.before, commit.state), commit.event["t"]
-        if commit.state["blocks"] == 0 or not commit.state["evidence"]["errors"]["n_c"]:
-            began[key] = now
+        kept = commit.state["evidence"]["errors"]
+        began.setdefault(key, now)
         if commit.told_to_stop:
             continue
-        since = began.get(key, 0.0) - c.rules_of(commit.obj)["stale_s"] - 10
+        since = began[key] - c.rules_of(commit.obj)["stale_s"] - 10
         before = next((served for t, served in reversed(periods) if t <= since), {})
-        kept = commit.state["evidence"]["errors"]
         for role, n in (("stable", kept["n_s"]), ("canary", kept["n_c"])):
             bundle = c.bundle_of(commit.before, commit.state[role])
             most = commit.event["served"].get(bundle, 0) - before.get(bundle, 0)
