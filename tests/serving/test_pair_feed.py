@@ -80,8 +80,9 @@ def test_no_label_yet_is_not_a_negative_and_counts_when_it_comes(tmp_path):
         (line("a", 0.4, "1"), line("a", 0.4, "1"), 0),
         (line("a", 0.4, "2"), line("a", 0.4, "2"), 0),  # answered by the canary, mirrored to its shadow
         (line("a", 0.4, "1"), line("b", 0.4, "2"), 0),
-        (line("a", 0.4, "1", T - 101), line("a", 0.4, "2"), 0),  # before the release
-        (line("a", 0.4, "1"), line("a", 0.4, "2", T - 101), 0),
+        (line("a", 0.4, "1", T - 101), line("a", 0.4, "2", T - 101), 0),  # before the release
+        (line("a", 0.4, "1", T - 101), line("a", 0.4, "2", T - 99), 0),
+        (line("a", 0.4, "1", T - 100), line("a", 0.4, "2", T - 99), 1),
         (line("a", 0.4, "1"), line("a", 0.4, "2", T + APART + 1), 0),  # the id came again later
         (line("a", 1.4, "1"), line("a", 0.4, "2"), 0),
         (line("a", 0.4, "1"), line("a", float("nan"), "2"), 0),
