@@ -117,7 +117,7 @@ def _seen(row: dict[str, Any]) -> str:
     for arm in ("canary", "stable"):
         if isinstance(row.get(arm), dict):
             k, n = int(row[arm].get("k") or 0), int(row[arm].get("n") or 0)
-            parts.append(f"{arm} {k:,} of {n:,}" + (f" ({100 * k / n:.2g} %)" if n else ""))
+            parts.append(f"{arm} {k:,} of {n:,}" + (f" ({100 * k / n:.3g} %)" if n else ""))
     if row.get("n") is not None:
         what = {"split": "requests", "loss": "labelled pairs"}.get(str(row["guardrail"]), "pairs")
         parts.append(f"{int(row['n']):,} {what}")

@@ -42,7 +42,7 @@ def headline(records: Records) -> dict[str, Any]:
                 "class": verdict.replace(" ", "-"),
                 "title": title(release),
                 "words": f"{title(release)} {WORDS.get(verdict, verdict)}{took}.",
-                "reason": release.get("reason") or "",
+                "reason": _brief(str(release.get("reason") or "")),
                 "faults": release.get("faults") or {},
                 "against": f"against version {champion}"
                 if champion is not None
@@ -51,6 +51,11 @@ def headline(records: Records) -> dict[str, Any]:
             }
         )
     return {"cards": cards, "numbers": _numbers(records)}
+
+
+def _brief(reason: str) -> str:
+    """A long reason without its numbers, which the evidence shows below."""
+    return reason if len(reason) <= 160 else f"{reason.split('. ')[0].split(': ')[0]}."
 
 
 def _numbers(records: Records) -> list[dict[str, str]]:
