@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from seaway.config import Config
+from seaway.errors import SeawayError
 from seaway.hooks import resolve
 from seaway.online import request_of
+from seaway.signing import opened
+from serving import manifests
 from serving.release_plan import Plan
 
 WARM_UP = 40
@@ -47,6 +51,7 @@ def warm(url: str, config: Config, dataset: Path, requests: int = WARM_UP) -> in
 def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0) -> dict[str, Any] | None:
     """Served features and scores against the offline table and the bundles' own ONNX; None without answers.
 
+    Answers of a bundle that is not what it was when it was served are left out: there is nothing to compare with.
     ``log``: the prediction log's Parquet file, whose ``row`` counts from ``offset`` in dataset/replay.parquet.
     """
     import numpy as np
@@ -55,18 +60,19 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     from components.train.export import onnx_scores, session
     from seaway.parity import compare
 
-    spec = resolve(config.workload.features, config.root)
+    spec, models = resolve(config.workload.features, config.root), _models(plan)
     answers = pl.read_parquet(log).filter(pl.col("status") == 200, pl.col("features").is_not_null()).sort("row")
+    answers = answers.filter(pl.col("version").is_in(list(models)))
     if answers.is_empty():
         return None
     rows = pl.read_parquet(dataset / "replay.parquet").sort("event_timestamp")[offset:][answers["row"].to_list()]
     table = rows.select(pl.col(name).cast(pl.Float32) for name in spec.names).to_numpy()
     scores = np.full(len(table), np.nan)
     versions = answers["version"].to_numpy()
-    for version in (plan.candidate, plan.champion):
-        mine = versions == str(version["version"]) if version else np.zeros(0, dtype=bool)
+    for version, model in models.items():
+        mine = versions == version
         if mine.any():
-            scores[mine] = onnx_scores(session(Path(version["bundle"]) / "model.onnx"), table[mine])
+            scores[mine] = onnx_scores(session(model), table[mine])
     served = np.array(answers["features"].to_list(), dtype=np.float32)
     return compare(
         spec.names,
@@ -76,3 +82,14 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
         scores,
         answers["id"].to_list(),
     )
+
+
+def _models(plan: Plan) -> dict[str, bytes]:
+    """The ONNX models by version, as their bundles were signed; one that was changed since is not among them."""
+    found = {}
+    for version, name in plan.predictors.items():
+        named = manifests.parameters(manifests.predictors(plan.obj)[name])
+        with contextlib.suppress(SeawayError):
+            sealed = opened(Path(named["bundle"]), Path(named["public_key"]), named["digest"])
+            found[version] = sealed.read("model.onnx")
+    return found

@@ -17,17 +17,20 @@ MAX_BATCH_DIFFERENCE = 1e-6
 BACKGROUND_ROWS = 32
 
 
-def session(model: Path) -> Any:
-    """An onnxruntime session on one thread; raises SeawayError when the file cannot be loaded."""
+def session(model: Path | bytes) -> Any:
+    """An onnxruntime session on one thread; raises SeawayError when the model cannot be loaded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
-        raise SeawayError(f"{model} cannot be loaded by onnxruntime: {error}") from error
+        what = model if isinstance(model, Path) else "the model"
+        raise SeawayError(f"{what} cannot be loaded by onnxruntime: {error}") from error
 
 
 def onnx_scores(running: Any, features: np.ndarray, batch: int = 8192) -> np.ndarray:
