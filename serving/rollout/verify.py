@@ -146,7 +146,7 @@ def said(found: Verified) -> str:
         text += "; a last line that a crash tore is left out"
     if found.problem:
         hint = "\nWhere Seaway itself was changed since, verify with the version that decided."
-        return f"NOT as written: {found.problem}{hint if 'leads to' in found.problem else ''}"
+        return f"NOT as written: {found.problem}{hint if 'observation leads to' in found.problem else ''}"
     many = ", ".join(f"{n:,} {action}" for action, n in sorted(found.actions.items(), key=lambda item: -item[1]))
     who = ", ".join(sorted(found.releases)) or "no release"
     text += f"\ndecisions: {found.decisions:,} of {who} decided again, all the same"
