@@ -227,5 +227,7 @@ def test_a_counter_reset_loses_a_look_and_nothing_else():
 def test_rules_come_from_the_configuration():
     rules = Rules.of(load().release)
     assert rules.promote_at == pytest.approx(math.log(1 / load().release.alpha_promote))
-    assert rules.rollback_at == pytest.approx(math.log(len(rules.rails) / load().release.alpha_rollback))
+    assert rules.rollback_at == pytest.approx(math.log(len(rules.guardrails) / load().release.alpha_rollback))
     assert rules.rails["errors"].tolerance == 0 and rules.slo_ms is not None
+    assert rules.guardrails == tuple(load().release.guardrails)
+    assert rules.stale_s == 45 and Rules.of(load().release, "20s").stale_s == 60
