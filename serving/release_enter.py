@@ -11,14 +11,26 @@ from serving.release_plan import Plan
 from serving.rollout import state as states
 from serving.rollout.journal import Journal
 from serving.rollout.state import State
-from serving.substrate.base import NotFound, Substrate
+from serving.substrate.base import Conflict, NotFound, Substrate
+
+TRIES = 5  # beside the first
 
 
 def enter(substrate: Substrate, plan: Plan, on_event: Callable[[str], None]) -> State:
-    """The state in the object, which has this release afterwards; Conflict when someone else writes it meanwhile.
+    """The state in the object, which has this release afterwards; Conflict when others keep on writing it.
 
+    One write beside ours is looked at and tried again: an operator in a cluster writes its status at any time.
     The decision log stays in any case: the ledger refers to it.
     """
+    for _ in range(TRIES):
+        try:
+            return _entered(substrate, plan, on_event)
+        except Conflict:
+            time.sleep(0.2)
+    return _entered(substrate, plan, on_event)
+
+
+def _entered(substrate: Substrate, plan: Plan, on_event: Callable[[str], None]) -> State:
     name, fresh = plan.obj["metadata"]["name"], plan.begun(time.time())
     wanted = states.store(states.annotated(plan.obj, plan.annotations), fresh)
     try:

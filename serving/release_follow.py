@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.release_enter import begin_journal, enter
+from serving.release_enter import TRIES, begin_journal, enter
 from serving.release_guard import interrupts
 from serving.release_plan import Plan
 from serving.rollout import state as states
@@ -17,7 +17,7 @@ from serving.rollout.journal import Journal
 from serving.rollout.loop import kind
 from serving.rollout.state import PROMOTED, PROVISIONAL, RUNNING, UNDER_WAY, State
 from serving.rollout.words import rows
-from serving.substrate.base import Substrate
+from serving.substrate.base import Conflict, Substrate
 
 LOOK_S = 5.0  # between two looks at the most
 SILENT_S = 120.0  # without a step of the controller, until that is said
@@ -81,10 +81,17 @@ def _first(substrate: Substrate, plan: Plan, journal: Journal, on_event: Callabl
     """No champion to compare with, and no traffic of ours: it has to serve."""
     name = plan.obj["metadata"]["name"]
     substrate.wait_ready(name, READY_S)
-    obj = substrate.read(name)
     text = "first release: no champion to compare with; it is ready to serve"
-    state = replace(states.load(obj) or plan.begun(time.time()), phase=PROMOTED, reason=text, now=time.time())
-    substrate.write(states.store(obj, state))
+    for tries in range(TRIES + 1):
+        obj = substrate.read(name)
+        state = replace(states.load(obj) or plan.begun(time.time()), phase=PROMOTED, reason=text, now=time.time())
+        try:
+            substrate.write(states.store(obj, state))
+            break
+        except Conflict:  # the operator's status
+            if tries == TRIES:
+                raise
+            time.sleep(0.2)
     journal.add("event", [{"t": state.now, "text": text}])
     on_event(text)
     return state

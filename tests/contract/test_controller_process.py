@@ -129,17 +129,22 @@ def begun(kube, kubeconfig, bundles, tmp_path):
     children = []
 
     def start(url, *options):
-        serving = {"substrate": "kubernetes", "namespace": kube.namespace, "prometheus": url}
-        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "controller.kubeconfig")}
-        command = [sys.executable, "-c", PROGRAM, str(tmp_path), json.dumps(serving), *options]
-        log = (tmp_path / "log").open("a")
-        children.append(subprocess.Popen(command, cwd=project_root(), env=environment, stdout=log, stderr=log))
+        children.append(spawn(tmp_path, kube.namespace, url, *options))
         return children[-1]
 
     yield start
     for child in children:
         child.kill()
         child.wait()
+
+
+def spawn(home, namespace, url, *options):
+    """A controller process with the account whose kubeconfig is in ``home``."""
+    serving = {"substrate": "kubernetes", "namespace": namespace, "prometheus": url}
+    environment = {**os.environ, "KUBECONFIG": str(home / "controller.kubeconfig")}
+    command = [sys.executable, "-c", PROGRAM, str(home), json.dumps(serving), *options]
+    with (home / "log").open("a") as log:
+        return subprocess.Popen(command, cwd=project_root(), env=environment, stdout=log, stderr=log)
 
 
 def state_of(kube):
