@@ -229,6 +229,8 @@ class Registry:
         with suppress(SeawayError):
             known = self.signed(known)
         if self.unsound(known):
+            if not Path(known.bundle).resolve().is_relative_to(self._artifacts.resolve()):
+                raise SeawayError(f"{known.bundle} cannot be trusted and is not ours to replace: restore its files")
             shutil.rmtree(known.bundle)
             shutil.copytree(bundle, known.bundle)
             made = {**identity, "model": self._name, "version": known.version}

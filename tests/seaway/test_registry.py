@@ -1,6 +1,7 @@
 """The registry on a real MLflow SQLite file; one file for the module, since its migrations take seconds."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,18 @@ def test_registering_the_model_anew_mends_its_version(signing, tmp_path, spoil):
     again = register(registry, tmp_path)
     assert (again.version, again.tags[SIGNED], registry.unsound(again)) == (first.version, first.tags[SIGNED], "")
     assert read_json(Path(again.bundle) / "model.json") == {"text": "weights"}
+
+
+def test_a_folder_elsewhere_is_never_replaced(signing, tmp_path):
+    """Where a version's files lie is text in a database: mending must not empty whatever it names."""
+    registry, _ = signing
+    record = register(registry, tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(record.bundle, elsewhere)
+    (elsewhere / "model.json").write_text("{}")
+    with pytest.raises(SeawayError, match="is not ours to replace"):
+        registry._mend(replace(record, bundle=str(elsewhere)), tmp_path / "bundle-weights", {})
+    assert (elsewhere / "model.json").read_text() == "{}"
 
 
 def test_what_differs_from_the_trained_model_is_not_registered(signing, tmp_path):

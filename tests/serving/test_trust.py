@@ -244,6 +244,13 @@ def test_a_release_of_a_spoiled_bundle_does_not_begin(config, request_of):
         plan(config, request)
 
 
+def test_a_spoiled_bundle_does_not_get_a_signature_by_being_copied(config, request_of):
+    request = request_of("3", "2")
+    flip(Path(request["candidate"]["bundle"]))
+    with pytest.raises(SeawayError, match="was changed after it was signed"):
+        harmed(config, request, {"error_rate": 0.1})
+
+
 def test_the_harmed_copy_is_signed_anew_and_is_the_same_each_time(config, request_of):
     request = request_of("3", "2")
     first, second = (plan(config, harmed(config, request, {"error_rate": 0.1})) for _ in range(2))
