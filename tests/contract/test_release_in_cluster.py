@@ -8,8 +8,10 @@ import time
 import pytest
 
 from seaway.artifacts import canonical_json
+from seaway.config import load
 from serving.manifests import with_traffic
 from serving.rollout import state as states
+from serving.rollout.controller import Controller
 from serving.rollout.decisions import DecisionLog
 from serving.rollout.loop import Rollout
 from serving.rollout.replay import replay
@@ -155,6 +157,37 @@ def test_two_controllers_at_once_and_a_stale_one_change_nothing_twice(kube, tmp_
         assert 0 < state.evidence["errors"][key] <= used[predictor] <= signals.totals[predictor][0]
     with pytest.raises(Conflict):
         kube.substrate.write(stale)
+
+
+class Beaten:
+    """A substrate whose first write meets one of the operator's."""
+
+    def __init__(self, substrate):
+        self.substrate, self.tries = substrate, 0
+
+    def __getattr__(self, name):
+        return getattr(self.substrate, name)
+
+    def write(self, obj):
+        self.tries += 1
+        if self.tries == 1:
+            raise Conflict("the operator's status came first")
+        return self.substrate.write(obj)
+
+
+def test_a_write_that_came_second_does_not_wait_for_the_next_block(kube, tmp_path):
+    begin(kube)
+    rewritten(
+        kube.substrate,
+        "shop",
+        lambda obj: states.annotated(obj, {states.RULES: canonical_json({**RULES.record(), "block": 60.0})}),
+    )
+    beaten = Beaten(kube.substrate)
+    controller = Controller(load("local", overrides={"home": str(tmp_path)}), beaten, lambda text: None)
+    start = time.monotonic()
+    while beaten.tries < 2:
+        time.sleep(controller.step())
+        assert time.monotonic() - start < 5
 
 
 def test_hand_edits_of_the_object_and_of_the_gateway_are_put_back(kube, tmp_path):
