@@ -110,7 +110,8 @@ class Times:
         """A place as a time, in words."""
         i = min(int(place), len(self.parts) - 1)
         (a, b), (size, word) = self.parts[i], self.units[i]
-        return f"{short((a + (place - i) * (b - a)) / size)} {word}"
+        start, after = (0.0, " after") if i else (a, "")  # the second stage counts from its own beginning
+        return f"{short((start + (place - i) * (b - a)) / size)} {word}{after}"
 
 
 @dataclass

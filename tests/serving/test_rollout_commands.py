@@ -19,8 +19,9 @@ from seaway.evidence.means import Bound
 from serving.rollout import commands
 from serving.rollout import state as states
 from serving.rollout.decisions import NAME, DecisionLog
-from serving.rollout.explain import ledger_line
+from serving.rollout.explain import explained, ledger_line
 from serving.rollout.loop import Rollout
+from serving.rollout.replay import replay
 from serving.rollout.rules import LossRules, Rules
 from serving.rollout.state import PROMOTED, PROVISIONAL, ROLLED_BACK, RUNNING
 from serving.rollout.verify import said, verify
@@ -181,6 +182,16 @@ def test_explain_tells_what_was_decided_and_what_was_lacking(config):
     assert len(text.splitlines()) < 40  # holds are grouped
     gone = World(GOOD, name=config.workload.name)  # the object is no more: the ledger knows the log's head
     assert "\n".join(commands.explain(config, "shop-2", gone)) == text
+
+
+def test_explain_says_when_the_replay_disagrees(config):
+    world = begun(config)
+    state = play(world, config, steps=9)
+    steps = replay(commands.decision_log(config, "shop-2").chain(state.head))
+    other = replace(steps[4], same=False, decision=replace(steps[4].decision, action="ramp"))
+    text = "\n".join(explained([*steps[:4], other, *steps[5:]], commands.evidence(state, RULES)))
+    assert "Replayed 9 decisions" in text and "1 came out differently, the first is entry 5" in text
+    assert "(stored hold, replayed ramp)" in text
 
 
 def test_verify_decides_everything_again_and_names_what_was_changed(config):

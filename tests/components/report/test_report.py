@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from components.report.dag import NEEDS, needs
+from components.report.evidence_parts import drift
 from components.report.step import PARTS, build
-from components.report.svg import Plot, ticks
+from components.report.svg import Plot, Times, ticks
 
 
 def test_every_part_is_there_and_none_says_that_it_was_not_run(page: Path) -> None:
@@ -109,3 +110,27 @@ def test_a_plot_holds_values_outside_its_range_at_the_edge() -> None:
     plot = Plot("p", (0, 1), (0, 10))
     assert plot.sy(1e9) == plot.sy(10) == plot.top
     assert plot.sx(-5) == plot.left
+
+
+def test_distances_of_scores_stand_beside_what_chance_gives(workspace: Path, tmp_path: Path) -> None:
+    sound, harmed = (
+        drift(
+            {"folder": workspace / "releases" / name, "champion": {"version": "1"}, "candidate": {"version": version}}
+        )
+        for name, version in (("good", "2"), ("harmed", "3"))
+    )
+    assert [(row["n"], row["m"]) for row in sound + harmed] == [(900, 300)] * 4
+    assert all(row["value"] < row["null"] for row in sound)  # of one distribution
+    assert all(row["value"] > 2 * row["null"] for row in harmed)  # shifted
+    assert drift({"folder": tmp_path}) == []
+    assert drift({"folder": workspace / "releases" / "good", "candidate": {"version": "2"}}) == []
+
+
+def test_an_axis_of_two_stages_gives_each_its_half_and_its_unit() -> None:
+    axis = Times(0.0, 70.0 + 48 * 3600, 70.0)
+    assert [axis(t) for t in (0.0, 35.0, 70.0, 70.0 + 24 * 3600, 1e9)] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    said = [axis.said(place) for place in axis.ticks]
+    assert said[0] == "0 s" and said[-1].endswith(" h") and said[-1].startswith("+")
+    assert (axis.moment(0.5), axis.moment(1.5)) == ("35 s", "24 h after")
+    plain = Times(0.0, 600.0)
+    assert plain.label == "minutes" and plain.said(plain(240.0)) == "4"
