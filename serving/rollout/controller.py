@@ -30,11 +30,12 @@ from serving.rollout import state as states
 from serving.rollout.decisions import NAME, DecisionLog
 from serving.rollout.feeds import Pairs, pairs_of
 from serving.rollout.journal import Journal
-from serving.rollout.loop import Rollout
+from serving.rollout.loop import BEATEN, Rollout
 from serving.rollout.policy import LONGEST_BLOCK_S
 from serving.rollout.state import UNDER_WAY, State
 from serving.substrate.base import Substrate
 
+AGAIN_S = 0.2  # after a write that came second: an operator in a cluster writes its status whenever a pod changes
 LIST_S = 5.0  # between two looks for objects, and at those that are decided
 LEASE = "seaway-controller"
 LEASE_S = 15
@@ -72,6 +73,8 @@ class Controller:
                 return LIST_S
             loop = self._loop(obj, state)
             decision = loop.step()
+            if decision.reason == BEATEN:
+                return AGAIN_S
             period = min(rules_of.load(obj).block, LONGEST_BLOCK_S)
             return period if decision.state.phase in UNDER_WAY else max(period, LIST_S)
         except (OSError, SeawayError) as error:
@@ -95,15 +98,20 @@ class Controller:
                 pairs=self._pairs(obj, state),
                 artifact=bundle_check.checker(self.config),
                 on_event=lambda text: self.say(f"{name}: {text}"),
+                release=state.release,
             )
             self._loops[name] = (key, loop)
         return self._loops[name][1]
 
     def _pairs(self, obj: dict[str, Any], state: State) -> Pairs | None:
         identity = states.candidate(obj)
+        try:
+            rules = rules_of.load(obj)
+        except SeawayError:
+            return None  # the loop says so
         return pairs_of(
             self.config,
-            rules_of.load(obj),
+            rules,
             obj["metadata"]["name"],
             stable=identity.get("champion"),
             canary=identity.get("version"),

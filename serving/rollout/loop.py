@@ -28,8 +28,10 @@ from serving.rollout.state import PROVISIONAL, RUNNING, UNDER_WAY, State
 from serving.rollout.words import rows, split_row
 from serving.substrate.base import Conflict, Substrate
 
+BEATEN = "the object was written by someone else: deciding anew"
 SKIP_S = LONGEST_BLOCK_S / 2  # a hold without anything new is not written, at most for so long
 CHECKED = ("promote", "promote provisionally", "confirm", "give up")  # decisions that ask for the artifact
+NO_RULES = Rules(ramp=(1,), cap=1.0, alpha_promote=0.05, alpha_rollback=0.05, rails={})  # proves nothing
 _ITSELF = ("now", "blocks", "observed", "reason", "head", "seq", "counts", "read_at")  # no news in these fields
 
 
@@ -37,7 +39,8 @@ class Rollout:
     """The loop of one released object. ``on_event`` gets one line of text for each thing worth saying.
 
     ``rules``: None takes those in the object. ``pairs`` gives the cumulative readings of guardrails on pairs,
-    with what is wrong with them under "problem". ``artifact`` says why the canary may not be promoted, or "".
+    with what is wrong with them under "problem". ``release``: the one that log and journal are for; another one
+    that began since is refused, it has a log of its own. ``artifact`` says why the canary may not be promoted, or "".
     """
 
     def __init__(
@@ -53,11 +56,12 @@ class Rollout:
         artifact: Callable[[dict[str, Any], State], str] | None = None,
         on_event: Callable[[str], None] = print,
         clock: Callable[[], float] = time.time,
+        release: str | None = None,
     ) -> None:
         self.substrate, self.name, self.rules = substrate, name, rules
         self.log, self.ledger, self.journal = log, ledger, journal
         self.pairs, self.artifact = pairs, artifact
-        self.on_event, self.clock = on_event, clock
+        self.on_event, self.clock, self.release = on_event, clock, release
         self._said = ""
         self._settled: tuple[str, float, str] | None = None
 
@@ -67,7 +71,9 @@ class Rollout:
         state = states.load(obj)
         if state is None:
             raise SeawayError(f"{self.name!r} has no release under way: start one with `seaway release start`")
-        rules = self.rules or rules_of.load(obj)
+        if self.release not in (None, state.release):
+            raise SeawayError(f"release {state.release!r} has begun in place of {self.release!r}")
+        rules = self.rules or self._rules(obj)
         self._settle(obj, state, rules)
         if state.phase not in UNDER_WAY:
             return Decision("none", state, None, state.reason)
@@ -83,7 +89,7 @@ class Rollout:
         try:
             self.substrate.write(changed)
         except Conflict:
-            return Decision("hold", state, None, "the object was written by someone else: deciding anew")
+            return Decision("hold", state, None, BEATEN)
         self._tell(decision, state)
         self._settle(changed, decision.state, rules)
         return decision
@@ -109,6 +115,15 @@ class Rollout:
             due = max(due + period, time.monotonic())
             stop.wait(due - time.monotonic())
         return state
+
+    def _rules(self, obj: dict[str, Any]) -> Rules:
+        """Of the object; whatever became of them there, a person's abort needs none."""
+        try:
+            return rules_of.load(obj)
+        except SeawayError:
+            if states.abort_reason(obj) is None:
+                raise
+            return NO_RULES
 
     def _logged(self, state: State, seen: Observation, decision: Decision, rules: Rules) -> State:
         """The decision in its log, before it is done. A full disk does not keep a harmful canary up."""

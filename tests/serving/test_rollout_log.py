@@ -296,6 +296,16 @@ def test_the_rules_in_the_object_suffice_and_their_absence_is_said():
     assert Rules.from_record(RULES.record()) == RULES
 
 
+def test_an_abort_needs_no_rules(tmp_path):
+    world = World(GOOD).begin()
+    play(world, tmp_path, steps=3)
+    world.write(states.annotated(world.read("shop"), {states.RULES: "[]", states.ABORT: "the rules are gone"}))
+    state = play(world, tmp_path, steps=1)
+    assert state.phase == ROLLED_BACK and world.weights() == {"v1": 100}
+    check(DecisionLog(tmp_path / NAME).chain(state.head), state)
+    assert [e["who"] for e in lines(tmp_path)] == ["a person"]
+
+
 def test_the_artifact_is_asked_for_only_when_something_depends_on_it(tmp_path):
     world, asked = World(GOOD).begin(), []
 
