@@ -45,9 +45,8 @@ def controller(
     ``releases``: namespaces of the released objects, ``namespace`` alone unless given. ``claim``: a volume
     claim for what the controller writes; without one its logs end with the pod, while the releases go on.
     ``mounts``: folder -> volume source, read only: configuration, the trusted key, and the bundles under the
-    paths that the model servers have them at, since a bundle is checked again before it is promoted.
-    ``mounts``: path -> volume source, read-only: the model bundles and the public key at the paths that the servers
-    have them, without which nothing is promoted; prediction logs, the label feed and its key (mode 0440).
+    paths that the model servers have them at: without those nothing is promoted. Where labels confirm, also the
+    prediction logs, the label feed and its key.
     ``schedule``: a cron expression; then it takes one step at each time (``--once``) instead of running on.
     """
     if not re.fullmatch(r"\S+", image) or "{" in image:
@@ -193,12 +192,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--env", default="prod")
     parser.add_argument("--claim", metavar="VOLUME_CLAIM", help="keeps decision logs and the ledger")
     parser.add_argument("--schedule", metavar="CRON", help="one step at each of these times instead of a Deployment")
+    parser.add_argument(
+        "--mount", action="append", default=[], metavar="FOLDER=KIND:NAME", help="read only: configmap, secret or claim"
+    )
     args = parser.parse_args(arguments)
     serving = load(args.env).serving
     listed = controller(
-        serving.controller_image, serving.namespace, env=args.env, claim=args.claim, schedule=args.schedule
+        serving.controller_image,
+        serving.namespace,
+        env=args.env,
+        claim=args.claim,
+        mounts=dict(_mount(text) for text in args.mount),
+        schedule=args.schedule,
     )
     print(json.dumps({"apiVersion": "v1", "kind": "List", "items": listed}, indent=2))
+
+
+def _mount(text: str) -> tuple[str, dict[str, Any]]:
+    found = re.fullmatch(r"(/[^=]+)=(configmap|secret|claim):([a-z0-9][-a-z0-9.]*)", text)
+    if not found:
+        raise SeawayError(f"--mount {text!r} is not FOLDER=KIND:NAME, such as /etc/seaway=configmap:model-key")
+    folder, kind, name = found.groups()
+    sources = {
+        "configmap": {"configMap": {"name": name}},
+        "secret": {"secret": {"secretName": name, "defaultMode": 0o440}},  # a key that all can read is refused
+        "claim": {"persistentVolumeClaim": {"claimName": name, "readOnly": True}},
+    }
+    return folder, sources[kind]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import yaml
 
 from seaway.config import project_root
 from seaway.errors import SeawayError
-from serving.controller_manifests import HOME, controller
+from serving.controller_manifests import HOME, controller, main
 from serving.rollout import state as states
 from serving.substrate.kube_api import Api
 from serving.substrate.kubernetes import KubernetesSubstrate
@@ -138,3 +138,13 @@ def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused
     assert where["keys"]["mountPath"] == "/keys" and where["keys"]["readOnly"]
     with pytest.raises(SeawayError, match="controller_image"):
         controller("", "ops")
+
+
+def test_what_is_mounted_can_be_said_on_the_command_line(capsys):
+    main(["--mount", "/models=claim:models", "--mount", "/keys=secret:label-key"])
+    pod = json.loads(capsys.readouterr().out)["items"][-1]["spec"]["template"]["spec"]
+    assert pod["volumes"][-1]["secret"] == {"secretName": "label-key", "defaultMode": 0o440}
+    assert pod["containers"][0]["volumeMounts"][-2]["mountPath"] == "/models"
+    for wrong in ("models=claim:m", "/models=folder:m", "/models", "/m=claim:../x"):
+        with pytest.raises(SeawayError, match="is not FOLDER=KIND:NAME"):
+            main(["--mount", wrong])
