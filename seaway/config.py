@@ -214,7 +214,7 @@ class Serving(Section):
     scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
-    log: str | None = None  # folder for prediction logs, as the servers see it; None: home/releases/<name>/answers
+    log: str | None = None  # folder for prediction logs, as the servers see it; None: home/answers
 
     @field_validator("scrape")
     @classmethod

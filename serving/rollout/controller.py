@@ -75,8 +75,9 @@ class Controller:
             decision = loop.step()
             if decision.reason == BEATEN:
                 return AGAIN_S
-            period = min(rules_of.load(obj).block, LONGEST_BLOCK_S)
-            return period if decision.state.phase in UNDER_WAY else max(period, LIST_S)
+            if decision.state.phase not in UNDER_WAY:
+                return LIST_S
+            return min(rules_of.load(obj).block, LONGEST_BLOCK_S)
         except (OSError, SeawayError) as error:
             self._complain(f"{name}: cannot go on yet: {error}")
             return 1.0
