@@ -1,8 +1,11 @@
 """The register step on a real registry: versions, aliases, the first champion, doing it twice."""
 
+from pathlib import Path
+
 import pytest
 
 from components.register.step import register
+from components.steps import registered
 from seaway.artifacts import content_hash, read_json, write_json
 from seaway.config import load
 from seaway.registry import Registry
@@ -74,3 +77,12 @@ def test_a_model_that_failed_is_a_version_but_no_candidate(config, step):
     assert version["alias"] is None
     assert Registry.of(config).find("candidate") is None
     assert Registry.of(config).get(version["version"]).tags["verdict"] == "fail"
+
+
+def test_the_stored_result_does_not_hold_once_the_bundle_was_changed_and_the_step_mends_it(config, step, tmp_path):
+    outputs = {"out": tmp_path / "out"}
+    version = step()
+    assert registered(config, outputs) == ""
+    (Path(version["bundle"]) / "model.json").write_text("{}")
+    assert "was changed after it was signed: model.json" in registered(config, outputs)
+    assert step()["version"] == version["version"] and registered(config, outputs) == ""
