@@ -52,8 +52,8 @@ SETTINGS = {
         "guardrails": {
             "errors": {"margin": 0.02},
             "latency": {"margin": 0.2, "slo_ms": 1000},
-            "decisions_up": {"margin": 0.05},
-            "decisions_down": {"margin": 0.002},  # takes long, so that all kills come before the verdict
+            "decisions_up": {"margin": 0.002},  # takes long, so that all kills come before the verdict
+            "decisions_down": {"margin": 0.01},
         },
     }
 }

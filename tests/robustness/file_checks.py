@@ -70,23 +70,26 @@ def nothing_written_to_the_log_is_lost(history: History) -> Found:
 
 
 def replay_gives_the_same_decisions(history: History) -> Found:
-    """Of every chain that an object ever ended with; and each commit is the log's entry of that name."""
-    entries = {line["head"]: line for path in _logs(history) for line in _log(history, path) if isinstance(line, dict)}
+    """Of each chain that an object ended with, in its release's own log; and each commit is the entry it names."""
+    entries = {
+        release: {line["head"]: line for line in _log(history, release) if isinstance(line, dict)}
+        for release in _logs(history)
+    }
     heads = {}
     for commit in commits(history):
-        heads[commit.obj["metadata"]["uid"]] = commit.state["head"]
-        entry = entries.get(commit.state["head"])
-        if entry and commit.state["head"] != commit.old["head"] and entry["weights"]:
-            wanted = entry["weights"]
-            if c.shares(commit.obj) != wanted:
-                yield f"{commit.where}: the log says weights {wanted}, the object has {c.shares(commit.obj)}"
-    for uid, head in heads.items():
-        chain: list[dict[str, Any]] = []
-        while head in entries:
-            chain.insert(0, entries[head])
-            head = entries[head]["previous"]
+        release = commit.state["release"]
+        heads[commit.obj["metadata"]["uid"], release] = commit.state["head"]
+        entry = entries.get(release, {}).get(commit.state["head"])
+        wanted = entry["weights"] if entry and commit.state["head"] != commit.old["head"] else None
+        if wanted and c.shares(commit.obj) != wanted:
+            yield f"{commit.where}: the log says {wanted}, the object has {c.shares(commit.obj)}"
+    for (uid, release), head in heads.items():
+        known, chain = entries.get(release, {}), []
+        while head in known:
+            chain.insert(0, known[head])
+            head = known[head]["previous"]
         if not chain or chain[0]["seq"] != 0:
-            yield f"{uid}: the entry {head[:12]} is missing in the decision log"
+            yield f"{uid}: the entry {head[:12]} is missing in the decision log of {release}"
             continue
         for step in replay(chain):
             if not step.same:

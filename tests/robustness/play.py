@@ -54,6 +54,7 @@ class Controller:
                     artifact=client.artifact,
                     on_event=lambda text: client.world.history.add("said", client.world.now, client.actor, text=text),
                     clock=client.clock,
+                    release=release,
                 )
             }
         return self._loops[release]

@@ -8,4 +8,12 @@ FOUND: dict[str, Scenario] = {
     # two readings in a row from a metrics server that lags were taken for a reset of the counter: when the other
     # server answered again, all requests since then were counted a second time
     "a lagging replica of the metrics server": Scenario(0, "good", rate=12.0, faults={"signals stuck": 0.5}),
+    # a release that began between two reads of the object had its first decision in the log of the one before it
+    "a new release between two reads": Scenario(
+        35,
+        "good",
+        rate=40.0,
+        faults={"two controllers": 0.3},
+        people={"recreated without annotations": 0.3},
+    ),
 }
