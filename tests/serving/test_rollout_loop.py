@@ -7,7 +7,7 @@ import pytest
 
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.rollout import commands
+from serving.rollout import commands, words
 from serving.rollout import state as states
 from serving.rollout.journal import Journal
 from serving.rollout.loop import Rollout
@@ -49,7 +49,7 @@ def check(world):
         if phase == PROMOTED:
             assert weights == {"v2": 100}
     if world.state().phase == PROMOTED:
-        assert all(r["log_e_promote"] >= RULES.promote_at for r in commands.rows(world.state()))
+        assert all(r["log_e_promote"] >= RULES.promote_at for r in words.rows(world.state()))
 
 
 def test_a_good_canary_is_promoted_as_the_very_predictor_that_was_tested(tmp_path):
