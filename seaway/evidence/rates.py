@@ -41,8 +41,8 @@ size have tails that a variance does not show (the factor keeps the mean of a co
 such bursts at most 1 for r <= 12, found numerically). One alternative, "(1 + p) / 2 of the canary's fail", is
 without that limit but with phi >= 8, so a canary that fails outright goes in one block.
 Measured at alpha 5 % for bursts of geometric size within an arm, rates 0.5 % and margin 0.5 points, 1 to 100
-requests/s: false promotions and rollbacks at most 5 % up to a mean size of 5; at a mean of 10 up to 12 % (there set
-``cluster``).
+requests/s: false promotions and rollbacks at most 4 % at a mean size of 3, about 5 % at 5, up to 13 % at 10 (there
+set ``cluster``).
 
 Alternatives are plug-in estimates from earlier blocks, so they only affect power. The promote process is the
 equal-weight mean of one product per alternative, the rollback process a weighted one with late starts
