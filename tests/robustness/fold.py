@@ -133,18 +133,21 @@ def fold(history: History) -> Iterator[tuple[Commit, Known]]:
     for commit in commits(history):
         uid = commit.obj["metadata"]["uid"]
         key = c.compared(commit.before, commit.old)
-        rules = c.rules_of(commit.obj)
-        if last.get(uid) != key:  # another spec or other rules: the look that shows it adds nothing yet
-            began = uid not in last
+        if uid not in last and not commit.old["uid"]:  # as it was when the release began, before any look
+            last[uid] = c.compared(_first(history, uid), commit.old)
+            known[uid] = Known(c.rules_of(commit.obj), now=commit.old["now"])
+        if last.get(uid) != key:  # another spec, object or other rules: the look that shows it adds nothing yet
             last[uid] = key
-            known[uid] = Known(rules, now=commit.old["now"] if began and not commit.old["uid"] else None)
-            if not began or commit.old["uid"]:
-                known[uid].now = max(commit.old["now"], commit.seen.get("clock") or 0.0)
-                yield commit, known[uid]
-                continue
+            known[uid] = Known(c.rules_of(commit.obj), now=max(commit.old["now"], commit.seen.get("clock") or 0.0))
+            yield commit, known[uid]
+            continue
         if commit.old["phase"] in c.UNDER_WAY and not commit.told_to_stop:
             known[uid].look(commit)
         yield commit, known[uid]
+
+
+def _first(history: History, uid: str) -> dict[str, Any]:
+    return next(e["obj"] for e in history.of("stored") if e["obj"]["metadata"]["uid"] == uid)
 
 
 def _whole(value: Any) -> bool:
