@@ -23,7 +23,7 @@ from serving.rollout.rules import GUARDRAILS, Rules
 RAMP, ALPHA = (5, 10, 25, 50), 0.05
 PROMOTED, ROLLED_BACK, HELD = 1, -1, 2
 FRESH, LOST, AGAIN = 0, 1, 2  # how a scrape went
-BY_CAP = -1  # cause of a rollback that no single guardrail's threshold explains
+LEANING, NO_LOOK = -2, -1  # causes at the cap: the evidence leans towards harm; the last look had a problem
 
 Rows = dict[str, Any]  # name -> array (runs, ...), or a dict of such
 
@@ -57,7 +57,7 @@ class Result:
     verdict: np.ndarray  # PROMOTED, ROLLED_BACK or HELD
     minute: np.ndarray
     bad: np.ndarray  # unwanted answers above the stable's until the cap, a promoted canary's included
-    cause: np.ndarray  # index of the guardrail that rolled back, or BY_CAP
+    cause: np.ndarray  # index of the guardrail that rolled back, or one of the two at the cap
 
 
 class Gate:
@@ -68,7 +68,7 @@ class Gate:
     def __init__(self, cell: Cell, runs: int) -> None:
         self.cell = cell
         self.rows: Rows = {}
-        self.cause = np.full(runs, BY_CAP)
+        self.cause = np.full(runs, LEANING)
 
     def share(self) -> np.ndarray:
         """The canary's share of the next minute."""
@@ -89,7 +89,7 @@ def _kept(values: Any, rows: np.ndarray) -> Any:
 def play(gate: Gate, world: World, seed: tuple[int, ...]) -> Result:
     """The gate against every run of the world, minute by minute until decided or the cap."""
     rng, runs, harm = np.random.default_rng([*seed, 1]), world.runs, world.harm()
-    result = Result(np.full(runs, HELD), np.full(runs, CAP), np.zeros(runs), np.full(runs, BY_CAP))
+    result = Result(np.full(runs, HELD), np.full(runs, CAP), np.zeros(runs), np.full(runs, LEANING))
     rows = np.arange(runs)
     for minute in range(CAP):
         block = world.block(rng, minute, rows, gate.share())
@@ -161,7 +161,8 @@ class Ours(Gate):
         leaning = (rollback > np.maximum(promote, 0)).any(axis=0)
         late = np.where(leaning | problem, ROLLED_BACK, HELD) if minute >= CAP else 0
         verdict = np.where(harmed.any(axis=0), ROLLED_BACK, np.where(proven, PROMOTED, late))
-        self.cause = np.where(harmed.any(axis=0), np.where(harmed, rollback, -np.inf).argmax(axis=0), BY_CAP)
+        at_cap = np.where(problem, NO_LOOK, LEANING)
+        self.cause = np.where(harmed.any(axis=0), np.where(harmed, rollback, -np.inf).argmax(axis=0), at_cap)
         harmless = rollback.max(axis=0) < told.rollback_at / 2
         up = ~last & (rows["requests"] >= STEP_REQUESTS) & harmless & ~problem
         rows["step"], rows["requests"] = rows["step"] + up, np.where(up, 0, rows["requests"])

@@ -118,9 +118,9 @@ def missed(tallies: list[Tally], decision_ms: float) -> list[str]:
     """The bars that our gate misses; a share misses when its whole interval is beyond 5 %."""
     found = []
     for t in _ours(tallies):
-        for null, verdict, word in (("edge", PROMOTED, "promoted"), ("good", ROLLED_BACK, "rolled back")):
-            if t.cell.barred and t.cell.null == null and wilson(t.count(verdict), t.runs)[0] > ALPHA:
-                found.append(f"{share(t.count(verdict), t.runs)} {word}: {t.cell.name}")
+        for null, k, word in (("edge", t.count(PROMOTED), "promoted"), ("good", t.for_harm, "rolled back")):
+            if t.cell.barred and t.cell.null == null and wilson(k, t.runs)[0] > ALPHA:
+                found.append(f"{share(k, t.runs)} {word}: {t.cell.name}")
         if t.same is not None and t.same != t.runs:
             found.append(f"restarts changed {t.runs - t.same:,} of {t.runs:,} runs: {t.cell.name}")
         if (t.cell.scenario, t.cell.rate) == ("plain", 10):

@@ -14,10 +14,11 @@ import numpy as np
 from benchmarks.canary import labels
 from benchmarks.canary.cells import Cell, World
 from benchmarks.canary.competitors import RIVALS
-from benchmarks.canary.gates import HELD, PROMOTED, ROLLED_BACK, Ours, Result, play, rules
+from benchmarks.canary.gates import HELD, LEANING, NO_LOOK, PROMOTED, ROLLED_BACK, Ours, Result, play, rules
 
 PART = 2500  # runs played together
 PROCESSES = 2
+_AT_CAP = {LEANING: "leaning at the cap", NO_LOOK: "no clean look at the cap"}
 
 
 @dataclass
@@ -43,10 +44,15 @@ class Tally:
 
     @property
     def causes(self) -> dict[str, int]:
-        """Rollbacks by the guardrail that reached its threshold; "the cap" where none did."""
-        named = [*rules(self.cell).rails, *rules(self.cell).pairs, "the cap"]  # index -1 is the last
+        """Rollbacks by the guardrail that reached its threshold, or by what ended them at the cap."""
+        names = dict(enumerate([*rules(self.cell).rails, *rules(self.cell).pairs])) | _AT_CAP
         back = self.result.cause[self.result.verdict == ROLLED_BACK]
-        return {name: int((back == i).sum()) for i, name in zip([*range(len(named) - 1), -1], named, strict=True)}
+        return {name: int((back == i).sum()) for i, name in names.items()}
+
+    @property
+    def for_harm(self) -> int:
+        """Rollbacks but those for want of a clean look at the cap, which are due whatever the canary is."""
+        return self.count(ROLLED_BACK) - self.causes[_AT_CAP[NO_LOOK]]
 
     @property
     def early(self) -> int:

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from benchmarks.canary import cells, docs, labels, plot, table
-from benchmarks.canary.gates import BY_CAP, HELD, PROMOTED, ROLLED_BACK, Ours, Result
+from benchmarks.canary.gates import HELD, LEANING, NO_LOOK, PROMOTED, ROLLED_BACK, Ours, Result
 from benchmarks.canary.tally import Tally, wilson
 
 ROOT = Path(__file__).parents[2]
 
 
-def tally(null, shares, runs=10_000, scenario="plain", rate=10, minutes=5, gate=Ours.name, **changes):
+def tally(null, shares, runs=10_000, scenario="plain", rate=10, minutes=5, gate=Ours.name, cause=0, **changes):
     chosen = next(c for c in cells.sweep((rate,)) if (c.scenario, c.null) == (scenario, null))
     counts = [round(shares.get(v, 0) * runs) for v in (PROMOTED, ROLLED_BACK)]
     verdict = np.repeat([PROMOTED, ROLLED_BACK, HELD], [*counts, runs - sum(counts)])
-    result = Result(verdict, np.full(runs, minutes), np.zeros(runs), np.full(runs, BY_CAP))
+    result = Result(verdict, np.full(runs, minutes), np.zeros(runs), np.full(runs, cause))
     return Tally(chosen, gate, result, **changes)
 
 
@@ -30,6 +30,7 @@ def tally(null, shares, runs=10_000, scenario="plain", rate=10, minutes=5, gate=
         (tally("edge", {PROMOTED: 0.056}), "promoted: plain, 10/s, 1.0 %"),
         (tally("edge", {PROMOTED: 0.06}, scenario="bursts", rate=1), "promoted: bursts, 1/s"),
         (tally("good", {PROMOTED: 0.9, ROLLED_BACK: 0.06}, scenario="counter resets"), "rolled back: counter resets"),
+        (tally("good", {ROLLED_BACK: 0.06}, scenario="bursts", cause=LEANING), "rolled back: bursts"),
         (tally("good", {PROMOTED: 0.96}), "promoted of good canaries"),
         (tally("good", {PROMOTED: 0.99}, minutes=21), "promoted in a median of 21"),
         (tally("good", {PROMOTED: 0.99}, scenario="controller restarts", same=9_999), "restarts changed 1 of 10,000"),
@@ -46,6 +47,7 @@ def test_what_is_within_the_bars_is_not():
         tally("good", {PROMOTED: 0.97, ROLLED_BACK: 0.03}),
         tally("good", {PROMOTED: 0.5}, rate=1),
         tally("edge", {PROMOTED: 0.2}, scenario="groups of 20"),
+        tally("good", {ROLLED_BACK: 0.3}, scenario="lost and repeated scrapes", cause=NO_LOOK),
     ]
     assert table.missed(found, 0.1) == []
     assert table.missed(found, 1.1) == ["one decision takes 1.10 ms"]
