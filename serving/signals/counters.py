@@ -118,8 +118,8 @@ def _source(
 
     - lower than the cursor twice in a row: the counter was reset, the reading becomes the cursor
       (once may be a failed scrape that reads 0: the cursor stays);
-    - more unwanted outcomes than requests: the two were read at different instants; the cursor stays
-      and the next reading takes all.
+    - more unwanted outcomes than requests: the two were read at different instants; what is too many waits
+      for the next reading (waiting with all of it would take long where every request is unwanted).
     """
     gained: dict[str, tuple[int, int]] = {}
     moved: dict[str, list[int]] = {}
@@ -136,7 +136,8 @@ def _source(
             moved[signal] = [n, k, 0] if old[2] else [old[0], old[1], 1]
         elif k - old[1] > n - old[0]:
             problems.append(f"{signal}: {k - old[1]} outcomes of {n - old[0]} requests; waiting for the rest")
-            moved[signal] = old
+            gained[signal] = (n - old[0], n - old[0])
+            moved[signal] = [n, old[1] + n - old[0], 0]
         else:
             gained[signal] = (n - old[0], k - old[1])
             moved[signal] = [n, k, 0]

@@ -35,10 +35,8 @@ class Meter:
             if self.lower > 1:
                 self.n, self.k, self.lower = n, k, 0
             return 0, 0
-        if k - self.k > n - self.n:
-            return 0, 0
-        found = n - self.n, k - self.k
-        self.n, self.k, self.lower = n, k, 0
+        found = n - self.n, min(k - self.k, n - self.n)  # what is too many waits
+        self.n, self.k, self.lower = n, self.k + found[1], 0
         return found
 
 
@@ -47,6 +45,7 @@ class Known:
     """What is known of one comparison: one object, two specs, one set of rules."""
 
     rules: Mapping[str, Any]
+    began: float = 0.0
     observed: float = 0.0
     now: float | None = None
     sources: dict[str, dict[str, dict[str, Meter]]] = field(default_factory=dict)  # arm -> source -> signal
@@ -70,6 +69,7 @@ class Known:
         return kept["n_s"], kept["k_s"], kept["n_c"], kept["k_c"]
 
     def look(self, commit: Commit) -> None:
+        self.began = commit.old["started"]
         seen, now = commit.seen, commit.seen.get("clock")
         if now is not None:
             self.observed += min(max(0.0, now - self.now), LONGEST_S) if self.now is not None else 0.0
@@ -100,6 +100,8 @@ class Known:
             at = counts["at"]
             if at is not None and not now - self.rules["stale_s"] <= at <= now + AHEAD_S:
                 continue
+            if at is not None and at < self.began <= now:
+                continue  # it may be of the spec before
             last = self.used_at.get((arm, source))
             if at is not None and last is not None and at < last:
                 continue  # of two servers one lags

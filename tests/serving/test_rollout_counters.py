@@ -83,6 +83,19 @@ def test_a_reset_is_believed_the_second_time_of_one_source_alone():
     assert flicker.gained["errors"] == (14, 0)
 
 
+def test_more_outcomes_than_requests_are_carried_over_and_none_is_lost():
+    """A canary that fails every request, read with its requests a little behind its outcomes."""
+    arm = go({}, {"a": count(24, 23)})
+    total = [0, 0]
+    for n in range(31, 80, 7):
+        arm = go(arm.cursors, {"a": count(n, n)})
+        total = [a + b for a, b in zip(total, arm.gained["errors"], strict=True)]
+        assert arm.gained["errors"][1] == 7 and "waiting for the rest" in arm.problems[0]
+    arm = go(arm.cursors, {"a": count(n + 5, n + 4)})
+    assert arm.problems == () and arm.gained["errors"] == (5, 5)
+    assert [a + b for a, b in zip(total, (5, 5), strict=True)] == [n + 5 - 24, n + 4 - 23]
+
+
 def test_what_a_source_does_not_count_is_no_problem_unless_nobody_counts_it():
     gateway = Counters(requests=50, errors=1, slow={100: 2}, decisions=None, answered=None)
     pod = Counters(requests=None, errors=None, slow=None, decisions=3, answered=49)
