@@ -50,12 +50,14 @@ def learn(state: State, seen: Observation, rules: Rules) -> tuple[State, list[st
 def _arm(state: State, seen: Observation, rules: Rules, name: str) -> Arm:
     found = seen.counters.get(name) if isinstance(seen.counters, Mapping) else None
     now = float(seen.now) if finite(seen.now) else state.now
+    # what was counted before the evidence began may be another spec's
+    since = now - state.started
     return advance(
         state.cursors.get(name, {}),
         found,
         rules.slo_ms,
         now=now,
-        stale_s=rules.stale_s,
+        stale_s=min(rules.stale_s, since) if since >= 0 else rules.stale_s,
         forgotten=state.forgotten.get(name, 0),
     )
 

@@ -94,7 +94,7 @@ class _Play:
         for _ in range(3):  # what follows the verdict meets faults too
             self.world.pass_time()
             self._round([0], [])
-        self.faults.calm, self.running = True, {}
+        self.faults.calm, self.running, self.down = True, {}, {}
         rules = self.scenario.rules
         for _ in range(int((rules.cap + (rules.loss.wait if rules.loss else 0)) / PERIOD) + 60):
             self.people.calm()
@@ -103,7 +103,7 @@ class _Play:
             self._round([0], [])
             if self._phase() not in states.UNDER_WAY:
                 break
-        self.running = {}
+        self.running, self.down = {}, {}
         self._round([0], [])  # a controller that starts after the verdict settles what is left to settle
 
     def _round(self, places: list[int], actions: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.robustness.scenario import Scenario
+from tests.robustness.scenario import Scenario, draw_scenario
 
 FOUND: dict[str, Scenario] = {
     # two readings in a row from a metrics server that lags were taken for a reset of the counter: when the other
@@ -16,4 +16,7 @@ FOUND: dict[str, Scenario] = {
         faults={"two controllers": 0.3},
         people={"recreated without annotations": 0.3},
     ),
+    # counts of the old spec's pods, taken just before the spec changed and read just after, were evidence about the
+    # new one
+    "old counts after a new spec": draw_scenario(745),
 }
