@@ -16,7 +16,7 @@ from serving.rollout.decisions import DecisionLog
 from serving.rollout.journal import Journal
 from serving.rollout.loop import Rollout
 from serving.rollout.rules import Decision
-from tests.robustness.client import Client, Faults, Killed
+from tests.robustness.client import SKEW_S, Client, Faults, Killed
 from tests.robustness.files import acting, under_faults
 from tests.robustness.history import History
 from tests.robustness.people import People, begun
@@ -96,7 +96,8 @@ class _Play:
             self._round([0], [])
         self.faults.calm, self.running, self.down = True, {}, {}
         rules = self.scenario.rules
-        for _ in range(int((rules.cap + (rules.loss.wait if rules.loss else 0)) / PERIOD) + 60):
+        longest = rules.cap + (rules.loss.wait if rules.loss else 0) + SKEW_S  # a clock that was ahead holds time up
+        for _ in range(int(longest / PERIOD) + 60):
             self.people.calm()
             self._conditions()
             self.world.pass_time()
