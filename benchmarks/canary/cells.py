@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CAP = 240  # minutes, and blocks
+GRACE = 15  # minutes after it in which the policy waits for a clean look
 STABLE, MARGIN = 0.005, 0.005
 EDGE = STABLE + MARGIN
 TRUTHS = (0.005, 0.010, 0.015, 0.030)
@@ -129,16 +130,17 @@ class World:
     def __init__(self, cell: Cell, runs: int, seed: tuple[int, ...]) -> None:
         self.cell, self.runs = cell, runs
         rng = np.random.default_rng([*seed, 0])
-        self.requests = rng.poisson(60 * cell.rate, (CAP, runs)).astype(np.int32)
-        minutes = np.arange(CAP)[:, None]
+        self.requests = rng.poisson(60 * cell.rate, (CAP + GRACE, runs)).astype(np.int32)
+        minutes = np.arange(CAP + GRACE)[:, None]
         start = rng.integers(0, _OUTAGE_BEFORE[cell.rate], runs)
         during = (minutes >= start) & (minutes < start + _OUTAGE["minutes"])
         self._added = _OUTAGE["points"] * (during & cell.outage)
         # a burst multiplies the rate; the quiet minutes have less, so that the mean stays
         often, times = cell.burst
         quiet = 1 / (1 + often * (times - 1))
+        shape = (CAP + GRACE, runs)
         self._times = [
-            np.where(rng.random((CAP, runs)) < often, times, 1.0) * quiet if cell.bursts else None for _ in range(2)
+            np.where(rng.random(shape) < often, times, 1.0) * quiet if cell.bursts else None for _ in range(2)
         ]
 
     def rate(self, signal: str, minute: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,5 +191,5 @@ class World:
 
     def harm(self) -> np.ndarray:
         """(CAP + 1, runs): unwanted answers from each minute to the cap, above the stable's, if the canary gave all."""
-        each = self.requests * np.array([self.excess(m) for m in range(CAP)])[:, None]
+        each = self.requests[:CAP] * np.array([self.excess(m) for m in range(CAP)])[:, None]
         return np.concatenate([np.cumsum(each[::-1], axis=0)[::-1], np.zeros((1, self.runs))])

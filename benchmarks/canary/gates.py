@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.canary.cells import CAP, DECISION_MARGIN, FLIP_MARGIN, MARGIN, Block, Cell, World
+from benchmarks.canary.cells import CAP, DECISION_MARGIN, FLIP_MARGIN, GRACE, MARGIN, Block, Cell, World
 from seaway.evidence import means, rates
 from seaway.evidence.mixing import log_mean_exp
 from serving.rollout.policy import STEP_REQUESTS
@@ -64,6 +64,7 @@ class Gate:
     """A gate for many runs. ``rows`` holds its arrays; `play` drops the rows of decided runs."""
 
     name = ""
+    grace = 0  # minutes after the cap
 
     def __init__(self, cell: Cell, runs: int) -> None:
         self.cell = cell
@@ -91,9 +92,10 @@ def play(gate: Gate, world: World, seed: tuple[int, ...]) -> Result:
     rng, runs, harm = np.random.default_rng([*seed, 1]), world.runs, world.harm()
     result = Result(np.full(runs, HELD), np.full(runs, CAP), np.zeros(runs), np.full(runs, LEANING))
     rows = np.arange(runs)
-    for minute in range(CAP):
+    for minute in range(CAP + gate.grace):
         block = world.block(rng, minute, rows, gate.share())
-        result.bad[rows] += block.counts["errors"][2] * world.excess(minute)
+        if minute < CAP:
+            result.bad[rows] += block.counts["errors"][2] * world.excess(minute)
         verdict = gate.step(block, minute + 1)
         done = verdict != 0
         if not done.any():
@@ -101,7 +103,7 @@ def play(gate: Gate, world: World, seed: tuple[int, ...]) -> Result:
         ended = rows[done]
         result.verdict[ended], result.minute[ended] = verdict[done], minute + 1
         result.cause[ended] = gate.cause[done]
-        result.bad[ended] += np.where(verdict[done] == PROMOTED, harm[minute + 1, ended], 0)
+        result.bad[ended] += np.where(verdict[done] == PROMOTED, harm[min(minute + 1, CAP), ended], 0)
         rows = rows[~done]
         if not len(rows):
             break
@@ -113,6 +115,7 @@ class Ours(Gate):
     """The policy's rules: prove, ramp on absence of harm, roll back on harm, never promote at the cap."""
 
     name = "Seaway"
+    grace = GRACE
 
     def __init__(self, cell: Cell, runs: int, seed: tuple[int, ...] = (0,)) -> None:
         super().__init__(cell, runs)
@@ -158,8 +161,9 @@ class Ours(Gate):
         rows["requests"] = rows["requests"] + gained
         harmed = rollback >= told.rollback_at
         proven = (promote >= told.promote_at).all(axis=0) & last & ~problem & (minute < CAP)
-        leaning = (rollback > np.maximum(promote, 0)).any(axis=0)
-        late = np.where(leaning | problem, ROLLED_BACK, HELD) if minute >= CAP else 0
+        leaning = (rollback >= told.rollback_at / 2).any(axis=0)
+        waits = problem & (minute < CAP + GRACE)
+        late = np.where(waits, 0, np.where(leaning | problem, ROLLED_BACK, HELD)) if minute >= CAP else 0
         verdict = np.where(harmed.any(axis=0), ROLLED_BACK, np.where(proven, PROMOTED, late))
         at_cap = np.where(problem, NO_LOOK, LEANING)
         self.cause = np.where(harmed.any(axis=0), np.where(harmed, rollback, -np.inf).argmax(axis=0), at_cap)

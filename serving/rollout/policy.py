@@ -150,8 +150,11 @@ def _out_of_time(state: State, seen: Observation, rules: Rules, problems: list[s
         why += " and there is no current data of both predictors"
         return _end(state, ROLLED_BACK, "; ".join([why, *problems]))
     if problems:
+        # one bad scrape at that very moment says nothing of the canary: a clean look may still come
+        if over and not seen.ended and state.observed < rules.cap + rules.stale_after:
+            return None
         return _end(state, ROLLED_BACK, f"{why} with a problem: {'; '.join(problems)}")
-    leaning = [name for name, (p, r) in logs_of(state, rules).items() if r > max(p, 0.0)]
+    leaning = [name for name, (_, r) in logs_of(state, rules).items() if r >= rules.rollback_at / 2]
     if leaning:
         return _end(state, ROLLED_BACK, f"{why} and the evidence leans towards harm: {', '.join(leaning)}")
     return _end(state, HELD, f"{why} without proof either way: {weakest(state, rules)}", keep=True)

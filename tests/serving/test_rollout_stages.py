@@ -161,7 +161,10 @@ def test_an_untrusted_artifact_is_never_promoted():
     state, seen = proven()
     decision = decide(state, replace(seen, artifact="model.onnx was changed"), RULES)
     assert decision.action == "hold" and "model.onnx was changed" in decision.reason
-    late = decide(replace(state, observed=RULES.cap), replace(seen, artifact="model.onnx was changed"), RULES)
+    over = RULES.cap + RULES.stale_after
+    late = decide(
+        replace(state, observed=over, last_data=over), replace(seen, artifact="model.onnx was changed"), RULES
+    )
     assert late.action == "roll back" and "with a problem" in late.reason
     staged = provisional().state
     confirmed = after(staged, STAGED, pairs={"loss": losses(4000, -0.01)}, artifact="unsigned")
@@ -261,7 +264,13 @@ def test_the_cap_with_a_problem_rolls_back():
     state = play(begun(), RULES, blocks=6, n=2).state
     near = replace(state, observed=RULES.cap)
     assert after(near, RULES, n=1).state.phase == HELD
+    # one bad look at the cap: a clean one may follow, and then decides
     decision = after(near, RULES, n=1, problem="the proxy does not answer")
+    assert decision.action == "hold"
+    assert after(decision.state, RULES, n=1).state.phase == HELD
+    over = RULES.cap + RULES.stale_after
+    later = replace(state, observed=over, last_data=over)
+    decision = after(later, RULES, n=1, problem="the proxy does not answer")
     assert decision.action == "roll back" and "with a problem" in decision.reason
 
 
