@@ -159,7 +159,7 @@ class Labels(Section):
     margin: float = Field(gt=0, lt=1)  # of the mean loss difference, losses scaled to 0..1
     tolerance: float = Field(default=0.0, ge=0, lt=1)
     holdback: int = Field(default=5, ge=1, le=50)  # percent that the old champion keeps until labels have confirmed
-    wait: str = "14d"  # provisional at the longest; then rolled back
+    wait: str = "30d"  # provisional at the longest; then rolled back
     feed: str | None = None  # folder of label files; None: home/labels
     key_file: str | None = None  # the key that signs label entries; None: home/keys/labels.key, made at first use
 
@@ -214,6 +214,7 @@ class Serving(Section):
     scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
+    mounts: dict[str, dict[str, Any]] = Field(default_factory=dict)  # kubernetes: folder of the servers -> volume source
     log: str | None = None  # folder for prediction logs, as the servers see it; None: home/answers
 
     @field_validator("scrape")

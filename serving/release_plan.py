@@ -101,7 +101,11 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
         canary = listed[-1]
         listed.append(replace(canary, name=f"{canary.name}-shadow", traffic=rules.mirror, shadow=True, replicas=1))
     obj = manifests.seldon_deployment(
-        config.workload.name, config.serving.namespace, listed, image=config.serving.image
+        config.workload.name,
+        config.serving.namespace,
+        listed,
+        image=config.serving.image,
+        mounts=config.serving.mounts,
     )
     folder = config.home / "releases" / name
     return Plan(name, config.workload.name, candidate, champion, faults, folder, store, obj, rules)
