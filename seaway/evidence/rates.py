@@ -35,7 +35,7 @@ one request of a group, so its mean is the product of its means. Hoelder: E[(F_1
 makes the bound exact. Without it phi is estimated from earlier blocks (`dispersion`): still exact for
 independent outcomes, since E[e^(1/phi)] <= E[e]^(1/phi) for any phi >= 1 fixed before the block (Jensen);
 *approximate* for clusters of unknown size. Two more precautions then, both of which only make E smaller:
-a block adds at most 0.8 (promote) or 1.5 (roll back) to ln E, so no single burst decides; and an
+a block adds at most 0.7 (promote) or 1.5 (roll back) to ln E, so no single burst decides; and an
 alternative at r times the rate is raised to 1 / (phi (1 + 0.28 ln r sqrt(1 - 1/phi))), as bursts of geometric
 size have tails that a variance does not show (the factor keeps the mean of a compound Poisson count with
 such bursts at most 1 for r <= 12, found numerically). One alternative, "(1 + p) / 2 of the canary's fail", is
@@ -68,7 +68,7 @@ _GOOD, _BAD = 5, len(_TIMES) + 2
 _SIGN = np.array([1.0] * _GOOD + [-1.0] * _BAD)  # the null is sign * (p_c - p_s) >= sign * limit
 _WEIGHTS = np.array([0.95 / (_BAD - 1)] * (_BAD - 1) + [0.05])  # the last: the canary fails grossly
 _FIRST_UP, _FIRST_DOWN = 2.0, 1.0  # dispersion before any data
-_MOST_UP, _MOST_DOWN = 0.8, np.array([1.5] * (_BAD - 1) + [np.inf])  # ln E that one block may bring
+_MOST_UP, _MOST_DOWN = 0.7, np.array([1.5] * (_BAD - 1) + [np.inf])  # ln E that one block may bring
 _GROSS = 8.0  # phi at least of the alternative without that limit, so a burst cannot pass for it
 _TAIL = 0.28
 _AT_A_TIME = 1000  # runs: their arrays fit the processor's cache, which halves the time
