@@ -214,9 +214,7 @@ class Serving(Section):
     scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
-    mounts: dict[str, dict[str, Any]] = Field(
-        default_factory=dict
-    )  # kubernetes: folder -> volume source
+    mounts: dict[str, dict[str, Any]] = Field(default_factory=dict)  # kubernetes: folder -> volume source
     log: str | None = None  # folder for prediction logs, as the servers see it; None: home/answers
 
     @field_validator("scrape")
