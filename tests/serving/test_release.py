@@ -93,7 +93,7 @@ def left_over(home):
     return found
 
 
-def gone(home, seconds=15):
+def gone(home, seconds=40):
     deadline = time.monotonic() + seconds
     while left_over(home) and time.monotonic() < deadline:
         time.sleep(0.1)
