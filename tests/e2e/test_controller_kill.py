@@ -287,9 +287,9 @@ def test_controller_servers_and_envoy_killed_the_good_canary_is_promoted(begin):
 
 
 def test_controller_killed_the_bad_canary_is_rolled_back_and_fails_only_what_it_fails_itself(begin):
-    release = begin(error_rate=0.008, seed=1)
+    release = begin(error_rate=0.03, seed=1)  # more than the margin of 2 %
     caller = through(release, seed(), [])
-    judged(release, caller, ROLLED_BACK, kills=5)
+    judged(release, caller, ROLLED_BACK)
     assert {call[3] for call in caller.calls if call[2] != 200} == {"v2"}
     gone = written(release) + 5
     assert {call[3] for call in caller.calls if call[0] > gone} <= {"v1"}
