@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seaway.errors import SeawayError
 
@@ -25,6 +25,14 @@ def duration(text: str) -> timedelta:
     if not match:
         raise ValueError(f"{text!r} is not a duration; write a number and s, m, h or d, such as 7d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _checked(text: str) -> str:
+    duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_checked)]
 
 
 class Section(BaseModel):
@@ -55,28 +63,16 @@ class Source(Section):
 
 class Label(Section):
     column: str
-    delay: str = "0d"  # after the event, until the label is known
-
-    @field_validator("delay")
-    @classmethod
-    def _is_duration(cls, value: str) -> str:
-        duration(value)
-        return value
+    delay: Duration = "0d"  # after the event, until the label is known
 
 
 class Split(Section):
     """Lengths, counted back from the end of the data: sweep | delay | valid | train | delay | test | replay."""
 
-    train: str = "28d"
-    valid: str = "7d"
-    test: str = "7d"
-    replay: str = "7d"
-
-    @field_validator("*")
-    @classmethod
-    def _is_duration(cls, value: str) -> str:
-        duration(value)
-        return value
+    train: Duration = "28d"
+    valid: Duration = "7d"
+    test: Duration = "7d"
+    replay: Duration = "7d"
 
 
 class Segment(Section):
@@ -159,15 +155,9 @@ class Labels(Section):
     margin: float = Field(gt=0, lt=1)  # of the mean loss difference, losses scaled to 0..1
     tolerance: float = Field(default=0.0, ge=0, lt=1)
     holdback: int = Field(default=5, ge=1, le=50)  # percent that the old champion keeps until labels have confirmed
-    wait: str = "30d"  # provisional at the longest; then rolled back
+    wait: Duration = "30d"  # provisional at the longest; then rolled back
     feed: str | None = None  # folder of label files; None: home/labels
     key_file: str | None = None  # the key that signs label entries; None: home/keys/labels.key, made at first use
-
-    @field_validator("wait")
-    @classmethod
-    def _is_duration(cls, value: str) -> str:
-        duration(value)
-        return value
 
 
 RateName = Literal["errors", "latency", "decisions_up", "decisions_down"]
@@ -211,17 +201,11 @@ class Serving(Section):
     replicas: int = 1
     context: str | None = None  # kubernetes: of the kubeconfig; None: the current one, or the pod's own account
     prometheus: str | None = None  # kubernetes: base URL of the server that has the gateway's and the pods' counters
-    scrape: str = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
+    scrape: Duration = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
     mounts: dict[str, dict[str, Any]] = Field(default_factory=dict)  # kubernetes: folder -> volume source
     log: str | None = None  # folder for prediction logs, as the servers see it; None: home/answers
-
-    @field_validator("scrape")
-    @classmethod
-    def _is_duration(cls, value: str) -> str:
-        duration(value)
-        return value
 
 
 class Trust(Section):
