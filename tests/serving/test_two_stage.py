@@ -14,8 +14,8 @@ from serving.rollout import state as states
 from serving.rollout.state import PROVISIONAL
 from serving.signals.labels import feed_of, read_key, tell
 from serving.substrate.store import ObjectStore
-from serving.traffic_labels import DelayedLabels, labels_of
 from tests.serving.conftest import Bundles
+from tests.serving.delayed_labels import DelayedLabels, labels_of
 
 pytestmark = pytest.mark.skipif(
     not (project_root() / ".venv-serving" / "bin" / "python").exists(), reason="needs the serving environment"

@@ -7,7 +7,7 @@ import polars as pl
 from seaway.config import load
 from serving.signals.firsts import key_of
 from serving.signals.labels import LabelFeed
-from serving.traffic_labels import DelayedLabels, labels_of
+from tests.serving.delayed_labels import DelayedLabels, labels_of
 from tests.serving.test_pair_feed import KEY, T, line, put
 
 
