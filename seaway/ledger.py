@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import canonical_json, record_hash
+from seaway.artifacts import canonical_json, record_hash, sync_folder
 from seaway.errors import SeawayError
 
 START = "0" * 64
@@ -51,7 +51,7 @@ def append(path: Path, entry: Mapping[str, Any], *, time: datetime | None = None
         stream.flush()
         os.fsync(stream.fileno())
     if record["seq"] == 1:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return record
 
 
@@ -105,11 +105,3 @@ def _set_aside(path: Path, torn: bytes) -> None:
         stream.write(torn + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

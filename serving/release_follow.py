@@ -14,9 +14,8 @@ from serving.release_guard import interrupts
 from serving.release_plan import Plan
 from serving.rollout import state as states
 from serving.rollout.journal import Journal
-from serving.rollout.loop import kind
 from serving.rollout.state import PROMOTED, PROVISIONAL, RUNNING, UNDER_WAY, State
-from serving.rollout.words import rows
+from serving.rollout.words import kind, rows
 from serving.substrate.base import Conflict, Substrate
 
 LOOK_S = 5.0  # between two looks at the most

@@ -12,15 +12,13 @@ on the chain that ends there. A line that a crash tore is on no chain either.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import canonical_json, record_hash
+from seaway.artifacts import append_lines, canonical_json, record_hash
 from seaway.errors import SeawayError
 from serving.rollout.rules import Decision, Observation, Rules
 from serving.rollout.state import State
@@ -52,7 +50,7 @@ class DecisionLog:
             **({"rules": rules.record()} if changed else {}),
         }
         entries.append(_sealed(entry))
-        self._write(entries)
+        append_lines(self.path, map(canonical_json, entries))
         return replace(decision.state, head=entries[-1]["head"], seq=entries[-1]["seq"])
 
     def read(self) -> dict[str, dict[str, Any]]:
@@ -79,26 +77,6 @@ class DecisionLog:
             if entry["seq"] == 0:
                 return found[::-1]
             head = entry["previous"]
-
-    def _write(self, entries: list[dict[str, Any]]) -> None:
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            end = stream.seek(0, os.SEEK_END)
-            if end:
-                stream.seek(end - 1)
-            torn = bool(end) and stream.read(1) != b"\n"
-            lines = b"".join(canonical_json(entry).encode() + b"\n" for entry in entries)
-            stream.write((b"\n" if torn else b"") + lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if new:
-            handle = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def check_entry(entry: Mapping[str, Any], where: str = "decision log") -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from serving.rollout.replay import Step
 from serving.rollout.rules import Rules
 from serving.rollout.view import clock, full_name, number, seen
+from serving.rollout.words import kind
 
 QUIET = ("hold", "freeze")
 _IDS = (("spec", "spec"), ("model", "digest"), ("run", "run"), ("rules", "rules"))
@@ -55,16 +56,16 @@ def _story(steps: Sequence[Step]) -> Iterator[str]:
 
 def _waited(steps: Sequence[Step], start: float) -> Iterator[str]:
     """Holds, grouped by the kind of their reason (what comes before its first number)."""
-    kinds = Counter(kind(step.entry["reason"]) for step in steps)
-    last = {kind(step.entry["reason"]): step for step in steps}
+    kinds = Counter(_group(step.entry["reason"]) for step in steps)
+    last = {_group(step.entry["reason"]): step for step in steps}
     for text, times in kinds.items():
         step = last[text]
         yield f"{'':19}held {times} times, the last time at {_after(step, start)}: {step.entry['reason']}"
 
 
-def kind(reason: str) -> str:
-    """A reason without its numbers."""
-    head = reason.split(":")[0].split("(")[0]
+def _group(reason: str) -> str:
+    """A reason's kind without the numbers in it."""
+    head = kind(reason)
     return " ".join(word for word in head.split() if not any(c.isdigit() for c in word)) or head
 
 

@@ -25,7 +25,7 @@ from serving.rollout.policy import LONGEST_BLOCK_S, decide
 from serving.rollout.rules import Decision, Observation, Rules
 from serving.rollout.settle import settle
 from serving.rollout.state import PROVISIONAL, RUNNING, UNDER_WAY, State
-from serving.rollout.words import rows, split_row
+from serving.rollout.words import kind, rows, split_row
 from serving.substrate.base import Conflict, Substrate
 
 BEATEN = "the object was written by someone else: deciding anew"
@@ -190,11 +190,6 @@ def nothing_new(state: State, decision: Decision) -> bool:
         return False
     same = replace(new, **{name: getattr(state, name) for name in _ITSELF})
     return same == state and kind(new.reason) == kind(state.reason) and 0 <= new.now - state.now < SKIP_S
-
-
-def kind(reason: str) -> str:
-    """What a reason says, without its numbers."""
-    return reason.split(":")[0].split("(")[0]
 
 
 def applied(obj: dict[str, Any], decision: Decision) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from seaway.errors import SeawayError
 from serving.rollout.state import UNDER_WAY
 from serving.rollout.view import board, line
+from serving.rollout.words import kind
 
 EVERY_S = 1.0
 
@@ -87,9 +88,8 @@ class _Lines:
         return None
 
     def __call__(self, status: Mapping[str, Any], trouble: str) -> None:
-        # a hold's numbers change all the time; what changed in kind is before the first colon or bracket
-        kind = str(status.get("reason", "")).split(":")[0].split("(")[0]
-        key = (status.get("phase"), tuple(status.get("weights", {}).items()), kind, trouble)
+        said = kind(str(status.get("reason", "")))
+        key = (status.get("phase"), tuple(status.get("weights", {}).items()), said, trouble)
         if key == self.key and self.clock() - self.said < self.REPEAT_S:
             return
         self.key, self.said = key, self.clock()

@@ -58,6 +58,11 @@ def e_text(log_value: float) -> str:
     return f"{math.exp(log_value):.3g}" if abs(log_value) < 700 else f"exp({log_value:.0f})"
 
 
+def kind(reason: str) -> str:
+    """What a reason says before its details: the numbers of a hold change all the time."""
+    return reason.split(":")[0].split("(")[0]
+
+
 def rows(state: State) -> list[dict[str, Any]]:
     """The evidence as of now, one record a guardrail: with both arms' counts, or n and mean of pairs."""
     found = [

@@ -10,12 +10,10 @@ the future until its time has come.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
 import math
-import os
 import secrets
 import time
 from collections import Counter
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from seaway.artifacts import append_lines
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.keys import create, secret
@@ -62,15 +61,7 @@ def tell(folder: Path, key: bytes, labels: Iterable[tuple[str, int, float]], sou
     """Append signed entries (id, label, time) to ``folder/<source>.jsonl``, durably; returns how many."""
     lines = [json.dumps(sign(key, *label)) for label in labels]
     if lines:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{source}.jsonl").open("a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            size = stream.seek(0, os.SEEK_END)
-            torn = bool(size) and os.pread(stream.fileno(), 1, size - 1) != b"\n"  # a writer was killed here
-            stream.write(("\n" * torn + "\n".join(lines) + "\n").encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_lines(Path(folder) / f"{source}.jsonl", lines)
     return len(lines)
 
 

@@ -7,6 +7,7 @@ the version that was read (``metadata.resourceVersion``), so of two writers one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from seaway.errors import SeawayError
@@ -92,3 +93,19 @@ class Substrate(Protocol):
 
         Never raises: an event that cannot be stored is lost.
         """
+
+
+def wait_ready(substrate: Substrate, name: str, timeout: float, poll: float) -> Status:
+    """``Substrate.wait_ready`` by asking for the status every ``poll`` seconds."""
+    deadline = monotonic() + timeout
+    wanted = substrate.read(name)["metadata"]["generation"]
+    while True:
+        status = substrate.status(name)
+        if status.state == AVAILABLE and status.generation >= wanted:
+            return status
+        if status.state == FAILED:
+            raise SeawayError(f"{name!r} cannot be served: {status.message}")
+        if monotonic() > deadline:
+            waits = [p for p, ready in status.ready.items() if not ready] or [f"weights {status.weights}"]
+            raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {', '.join(waits)}. {status.message}")
+        sleep(poll)

@@ -11,14 +11,13 @@ import contextlib
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from time import monotonic, sleep
 from typing import Any, Protocol
 
 from seaway.errors import SeawayError
 from serving import manifests
 from serving.rollout.state import STATE
 from serving.substrate import kube_objects as found
-from serving.substrate.base import AVAILABLE, CREATING, FAILED, Conflict, Counters, NotFound, Status
+from serving.substrate.base import AVAILABLE, CREATING, FAILED, Conflict, Counters, NotFound, Status, wait_ready
 from serving.substrate.kube_api import Api
 from serving.substrate.kube_lease import Lease
 
@@ -104,17 +103,7 @@ class KubernetesSubstrate:
         )
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> Status:
-        deadline = monotonic() + timeout
-        wanted = self.read(name)["metadata"]["generation"]
-        while True:
-            status = self.status(name)
-            if status.state == AVAILABLE and status.generation >= wanted:
-                return status
-            if status.state == FAILED:
-                raise SeawayError(f"{name!r} cannot be served: {status.message}")
-            if monotonic() > deadline:
-                raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {status.message}")
-            sleep(POLL)
+        return wait_ready(self, name, timeout, POLL)
 
     def counters(self, name: str) -> dict[str, dict[str, Counters]]:
         signals = self._signals()

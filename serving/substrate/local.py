@@ -19,10 +19,11 @@ from seaway.artifacts import read_json
 from seaway.config import project_root
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.substrate.base import AVAILABLE, CREATING, FAILED, LATENCY_EDGES_MS, Counters, NotFound, Status
+from serving.rollout.state import STATE
+from serving.substrate.base import CREATING, LATENCY_EDGES_MS, Counters, NotFound, Status, wait_ready
 from serving.substrate.store import ObjectStore
 
-ROLLOUT = "seaway.dev/rollout"  # the annotation of an object that is under a rollout
+POLL = 0.02  # seconds
 
 
 class LocalSubstrate:
@@ -143,18 +144,7 @@ class LocalSubstrate:
         return Status(**found)
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> Status:
-        deadline = monotonic() + timeout
-        wanted = self.store.read(name)["metadata"]["generation"]
-        while True:
-            status = self.status(name)
-            if status.state == AVAILABLE and status.generation >= wanted:
-                return status
-            if status.state == FAILED:
-                raise SeawayError(f"{name!r} cannot be served: {status.message}")
-            if monotonic() > deadline:
-                waits = [p for p, ready in status.ready.items() if not ready] or [f"weights {status.weights}"]
-                raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {', '.join(waits)}. {status.message}")
-            sleep(0.02)
+        return wait_ready(self, name, timeout, POLL)
 
     def counters(self, name: str) -> dict[str, dict[str, Counters]]:
         asked = manifests.weights(self.store.read(name))
@@ -172,7 +162,7 @@ class LocalSubstrate:
         found = []
         for name in self.store.names():
             with contextlib.suppress(NotFound):
-                if (self.store.read(name)["metadata"].get("annotations") or {}).get(ROLLOUT):
+                if (self.store.read(name)["metadata"].get("annotations") or {}).get(STATE):
                     found.append(name)
         return found
 

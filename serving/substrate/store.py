@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import fcntl
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import canonical_json, read_json, write_json
+from seaway.artifacts import canonical_json, read_json, sync_folder, write_json
 from serving.manifests import validate
 from serving.substrate.base import Conflict, NotFound
 
@@ -58,7 +57,7 @@ class ObjectStore:
     def delete(self, name: str) -> None:
         with self._lock():
             self._path(name).unlink(missing_ok=True)
-            self._sync()
+            sync_folder(self.folder)
 
     def names(self) -> list[str]:
         return sorted(p.stem for p in self.folder.glob("[!.]*.json"))
@@ -81,19 +80,11 @@ class ObjectStore:
         stored["metadata"] |= {"uid": uid, "generation": generation, "resourceVersion": str(version)}
         stored = json.loads(json.dumps(stored, allow_nan=False))
         write_json(self._path(obj["metadata"]["name"]), stored)
-        self._sync()
+        sync_folder(self.folder)
         return stored
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
-
-    def _sync(self) -> None:
-        """Make renames and removals durable."""
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
