@@ -168,8 +168,8 @@ class Release(Section):
     rate: float = 60.0  # requests a second, replayed
     requests: int = 20000  # at the most, a release
     ramp: tuple[int, ...] = (10, 25, 50)
-    block: str = "1s"
-    cap: str = "240s"
+    block: Duration = "1s"
+    cap: Duration = "240s"
     alpha_promote: float = 0.05
     alpha_rollback: float = 0.05
     guardrails: dict[RateName | PairName, Guardrail]

@@ -24,6 +24,8 @@ def test_configuration_is_frozen():
         ({"release": {"rat": 5}}, "unknown key 'release.rat'"),
         ({"release": {"rate": "fast"}}, r"'release.rate'.*'fast'"),
         ({"workload": {"split": {"train": "four weeks"}}}, r"'workload.split.train'.*four weeks.*duration"),
+        ({"release": {"cap": "long"}}, r"'release.cap'.*long.*duration"),
+        ({"release": {"block": "5"}}, r"'release.block'.*5.*duration"),
         ({"online_store": {"type": "cassandra"}}, r"'online_store.type'.*cassandra"),
         ({"release": {"guardrails": {"errors": {"margin": 2}}}}, r"'release.guardrails.errors.margin'.*2"),
     ],
