@@ -10,6 +10,7 @@ from seaway.artifacts import canonical_json
 from seaway.evidence.rates import Rail
 from serving import manifests
 from serving.rollout import state as states
+from serving.rollout import words
 from serving.rollout.rules import Rules
 from serving.substrate.base import Conflict, Counters, NotFound, Status
 
@@ -26,6 +27,13 @@ RULES = Rules(
     },
     slo_ms=100,
 )
+
+GOOD = {"v1": (0.001, 0.01, 0.01), "v2": (0.001, 0.01, 0.01)}
+BAD = {"v1": (0.001, 0.01, 0.01), "v2": (0.03, 0.01, 0.01)}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the loop runs after it."""
 
 
 class World:
@@ -140,3 +148,44 @@ class World:
         text = states.annotations(stored).get(states.STATE, "")
         self.writes.append((manifests.weights(stored), states.load(stored).phase if text.endswith("}") else None))
         return copy.deepcopy(stored)
+
+
+def check(world):
+    """What holds of every object ever stored."""
+    share = None
+    for weights, phase in world.writes:
+        assert sum(weights.values()) == 100 and min(weights.values()) >= 0
+        if phase == states.ROLLED_BACK:
+            share = weights.get("v2", 0) if share is None else share
+            assert weights.get("v2", 0) <= share
+        if phase == states.PROMOTED:
+            assert weights == {"v2": 100}
+    if world.state().phase == states.PROMOTED:
+        assert all(r["log_e_promote"] >= RULES.promote_at for r in words.rows(world.state()))
+
+
+def play_killed(world, make_loop, steps=300):
+    """Play with two of three writes killed, one before it and one after it; a new loop goes on each time."""
+    write, turn = world.write, 0
+
+    def dying(obj):
+        nonlocal turn
+        turn += 1
+        if turn % 3 == 1:
+            raise Killed  # before the write: the step is lost
+        stored = write(obj)
+        if turn % 3 == 2:
+            raise Killed  # after it: only the answer is lost
+        return stored
+
+    world.write = dying
+    for _ in range(steps):
+        world.pass_time()
+        while True:
+            try:
+                state = make_loop().step().state
+                break
+            except Killed:
+                continue
+        if state.phase != states.RUNNING:
+            break

@@ -25,8 +25,7 @@ from serving.rollout.loop import Rollout
 from serving.rollout.replay import check
 from serving.rollout.state import PROMOTED, PROVISIONAL, ROLLED_BACK, RUNNING
 from serving.substrate.local import LocalSubstrate
-from tests.serving.rollout_world import RULES, World
-from tests.serving.test_rollout_loop import GOOD
+from tests.serving.rollout_world import GOOD, RULES, World
 from tests.serving.test_rollout_stages import LOSS
 
 MIB = 1 << 20

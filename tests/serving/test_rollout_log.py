@@ -15,9 +15,8 @@ from serving.rollout.replay import check, replay
 from serving.rollout.rules import Rules
 from serving.rollout.state import PROMOTED, PROVISIONAL, ROLLED_BACK, RUNNING
 from serving.substrate.base import Conflict
-from tests.serving.rollout_world import RULES, World
-from tests.serving.test_rollout_loop import BAD, GOOD, Killed
-from tests.serving.test_rollout_loop import check as check_world
+from tests.serving.rollout_world import BAD, GOOD, RULES, Killed, World, play_killed
+from tests.serving.rollout_world import check as check_world
 from tests.serving.test_rollout_stages import LOSS, losses
 
 STAGED = replace(RULES, loss=LOSS, mirror=100)
@@ -68,30 +67,8 @@ def test_every_decision_replays_from_the_log_and_the_verdict_is_in_the_ledger(tm
 
 def test_killed_anywhere_around_each_write_the_chain_is_whole(tmp_path):
     expected = play(World(GOOD, seed=3).begin(), tmp_path / "calm")
-    world, turn = World(GOOD, seed=3).begin(), 0
-    write = world.write
-
-    def dying(obj):
-        nonlocal turn
-        turn += 1
-        if turn % 3 == 1:
-            raise Killed
-        stored = write(obj)
-        if turn % 3 == 2:
-            raise Killed
-        return stored
-
-    world.write = dying
-    for _ in range(300):
-        world.pass_time()
-        while True:
-            try:
-                state = loop_of(world, tmp_path).step().state
-                break
-            except Killed:
-                continue
-        if state.phase != RUNNING:
-            break
+    world = World(GOOD, seed=3).begin()
+    play_killed(world, lambda: loop_of(world, tmp_path))
     loop_of(world, tmp_path).step()  # the next controller settles what a kill left
     check_world(world)
     state = world.state()

@@ -7,20 +7,13 @@ import pytest
 
 from seaway.errors import SeawayError
 from serving import manifests
-from serving.rollout import commands, words
+from serving.rollout import commands
 from serving.rollout import state as states
 from serving.rollout.journal import Journal
 from serving.rollout.loop import Rollout
 from serving.rollout.state import HELD, PROMOTED, ROLLED_BACK, RUNNING
 from serving.substrate.base import Conflict
-from tests.serving.rollout_world import RULES, World
-
-GOOD = {"v1": (0.001, 0.01, 0.01), "v2": (0.001, 0.01, 0.01)}
-BAD = {"v1": (0.001, 0.01, 0.01), "v2": (0.03, 0.01, 0.01)}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the loop runs after it."""
+from tests.serving.rollout_world import BAD, GOOD, RULES, World, check, play_killed
 
 
 def loop_of(world, tmp_path=None, events=None):
@@ -36,20 +29,6 @@ def play(world, steps=300, loop=None):
         if loop.step().state.phase != RUNNING:
             break
     return world.state()
-
-
-def check(world):
-    """What holds of every object ever stored."""
-    share = None
-    for weights, phase in world.writes:
-        assert sum(weights.values()) == 100 and min(weights.values()) >= 0
-        if phase == ROLLED_BACK:
-            share = weights.get("v2", 0) if share is None else share
-            assert weights.get("v2", 0) <= share
-        if phase == PROMOTED:
-            assert weights == {"v2": 100}
-    if world.state().phase == PROMOTED:
-        assert all(r["log_e_promote"] >= RULES.promote_at for r in words.rows(world.state()))
 
 
 def test_a_good_canary_is_promoted_as_the_very_predictor_that_was_tested(tmp_path):
@@ -77,30 +56,8 @@ def test_a_bad_canary_is_rolled_back_and_its_predictor_removed():
 @pytest.mark.parametrize("rates", [GOOD, BAD])
 def test_killed_before_and_after_every_write_it_ends_the_same(rates):
     expected = play(World(rates, seed=3).begin())
-    world, write = World(rates, seed=3).begin(), None
-    write, turn = world.write, 0
-
-    def dying(obj):
-        nonlocal turn
-        turn += 1
-        if turn % 3 == 1:
-            raise Killed  # before the write: the step is lost
-        stored = write(obj)
-        if turn % 3 == 2:
-            raise Killed  # after it: only the answer is lost
-        return stored
-
-    world.write = dying
-    for _ in range(300):
-        world.pass_time()
-        while True:
-            try:
-                state = loop_of(world).step().state
-                break
-            except Killed:
-                continue
-        if state.phase != RUNNING:
-            break
+    world = World(rates, seed=3).begin()
+    play_killed(world, lambda: loop_of(world))
     check(world)
     assert world.state().phase == expected.phase
     assert world.state().evidence == expected.evidence  # nothing counted twice, nothing lost
