@@ -96,7 +96,7 @@ class Substrate(Protocol):
 
 
 def wait_ready(substrate: Substrate, name: str, timeout: float, poll: float) -> Status:
-    """``Substrate.wait_ready`` by asking for the status every ``poll`` seconds."""
+    """``Substrate.wait_ready`` by asking for the status every ``poll`` seconds; its message says what is waited for."""
     deadline = monotonic() + timeout
     wanted = substrate.read(name)["metadata"]["generation"]
     while True:
@@ -106,6 +106,5 @@ def wait_ready(substrate: Substrate, name: str, timeout: float, poll: float) -> 
         if status.state == FAILED:
             raise SeawayError(f"{name!r} cannot be served: {status.message}")
         if monotonic() > deadline:
-            waits = [p for p, ready in status.ready.items() if not ready] or [f"weights {status.weights}"]
-            raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {', '.join(waits)}. {status.message}")
+            raise SeawayError(f"{name!r} is not ready after {timeout:.0f} s: {status.message}")
         sleep(poll)

@@ -135,12 +135,15 @@ class LocalSubstrate:
             return Status(dict.fromkeys(asked, False), {}, None, message=message)
         found = self._get(f"/status/{name}")
         if not found:
-            return Status(dict.fromkeys(asked, False), {}, None)
+            return Status(dict.fromkeys(asked, False), {}, None, message="the operator has not seen it yet")
         # the operator sees a write some milliseconds later
         if found["generation"] < obj["metadata"]["generation"]:
             found["state"] = CREATING
         for key, unknown in (("ready", False), ("restarts", 0)):
             found[key] = {predictor: found[key].get(predictor, unknown) for predictor in asked}
+        if found["state"] == CREATING:
+            waits = [p for p, ready in found["ready"].items() if not ready] or [f"weights, now {found['weights']}"]
+            found["message"] = ". ".join(filter(None, [f"waiting for {', '.join(waits)}", found["message"]]))
         return Status(**found)
 
     def wait_ready(self, name: str, timeout: float = 60.0) -> Status:

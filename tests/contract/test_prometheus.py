@@ -138,6 +138,8 @@ def server(answer):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
+            # what is left unread when the connection closes would reset it, and lose the answer on its way
+            self.rfile.read(int(self.headers["Content-Length"]))
             answer(self)
 
         def log_message(self, *_):
