@@ -189,7 +189,17 @@ class Release(Section):
 
 class OnlineStore(Section):
     type: Literal["sqlite", "redis"] = "sqlite"
-    connection: str | None = None  # redis "host:port[,ssl=true,...]"
+    connection: str | None = None  # redis "host:port[,ssl=true,...]"; no password: it would stand in released objects
+    password_secret: str | None = None  # kubernetes: Secret whose key `password` the pods get as SEAWAY_REDIS_PASSWORD
+
+
+class Storage(Section):
+    """Object storage for data, step results, bundles and releases: what pods share. None: files below home."""
+
+    uri: str | None = None  # "s3://bucket/prefix", "gs://…", or "file:///…" for tests
+    endpoint: str | None = None  # of an S3-compatible server that is not the cloud's
+    region: str | None = None
+    secret: str | None = None  # Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; None: workload identity
 
 
 class Serving(Section):
@@ -222,9 +232,49 @@ class StepResources(Section):
 
 
 class Pipeline(Section):
+    """Where and how the pipeline's steps run. Without ``host`` they are processes of this machine."""
+
     image: str = "seaway-train-python:dev"
     resources: dict[str, StepResources] = Field(default_factory=dict)
     retries: int = 0
+    host: str | None = None  # base URL of the Kubeflow Pipelines API
+    ui: str | None = None  # base URL of its pages, for links; None: host
+    namespace: str = "kubeflow"
+    experiment: str = "seaway"
+    service_account: str = "pipeline-runner"
+    token_file: Path | None = None  # a bearer token for the API, such as a projected service account token
+    ca_file: Path | None = None  # certificates that the API's own is checked with
+    timeout: Duration = "6h"  # of following a run; the run itself goes on
+    spot: bool = False  # steps tolerate nodes that may be taken away
+    queue: str | None = None  # Kueue's LocalQueue of what needs a GPU
+    poll: Duration = "5s"
+
+
+class Ray(Section):
+    """Where a sweep's trials run: a Ray of the step's own, or a RayJob of the KubeRay operator."""
+
+    substrate: Literal["local", "kuberay"] = "local"
+    image: str = "seaway-train-ray:dev"
+    version: str = "2.60.0"
+    namespace: str = "training"
+    context: str | None = None  # of the kubeconfig; None: the current one, or the pod's own account
+    service_account: str = "seaway-ray"
+    head: StepResources = StepResources(cpu="1", memory="4Gi")
+    worker: StepResources = StepResources(cpu="2", memory="4Gi")
+    workers: int = Field(default=1, ge=1)
+    max_workers: int | None = None  # more than workers: the autoscaler may add them
+    spot: bool = False
+    queue: str | None = None  # Kueue's LocalQueue
+    deadline: Duration = "4h"  # of the whole job; then it is ended
+    poll: Duration = "5s"
+
+
+class Infrastructure(Section):
+    """The platform that a run or a release is on: told by the platform itself, not written in a file."""
+
+    stack: str = "local"  # Pulumi's, such as organization/seaway-platform/prod
+    update: str = ""  # number of the update that made it so
+    digest: str = ""  # of its settings, versions and program
 
 
 class Compute(Section):
@@ -238,8 +288,11 @@ class Config(Section):
     tracking_uri: str | None = None  # None: an SQLite file in home
     scale: str = ""  # a name from the workload's scales; empty: the workload's own choice
     online_store: OnlineStore = OnlineStore()
+    storage: Storage = Storage()
     compute: Compute = Compute()
+    ray: Ray = Ray()
     pipeline: Pipeline = Pipeline()
+    infrastructure: Infrastructure = Infrastructure()
     serving: Serving = Serving()
     trust: Trust = Trust()
     release: Release
