@@ -212,6 +212,7 @@ class Serving(Section):
     context: str | None = None  # kubernetes: of the kubeconfig; None: the current one, or the pod's own account
     prometheus: str | None = None  # kubernetes: base URL of the server that has the gateway's and the pods' counters
     scrape: Duration = "15s"  # kubernetes: how often it scrapes them; what is older than three of these is stale
+    controller_namespace: str = "seaway-system"  # kubernetes: where the release controller runs
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
     mounts: dict[str, dict[str, Any]] = Field(default_factory=dict)  # kubernetes: folder -> volume source
@@ -235,6 +236,7 @@ class Pipeline(Section):
     """Where and how the pipeline's steps run. Without ``host`` they are processes of this machine."""
 
     image: str = "seaway-train-python:dev"
+    digest: str = ""  # SHA-256 of the compiled pipeline: told by whoever compiles it, not written in a file
     resources: dict[str, StepResources] = Field(default_factory=dict)
     retries: int = 0
     host: str | None = None  # base URL of the Kubeflow Pipelines API

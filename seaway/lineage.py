@@ -1,4 +1,4 @@
-"""Where a model version comes from: code, data, feature definitions, configuration, libraries, run."""
+"""Where a model version comes from: code, data, features, configuration, libraries, run, infrastructure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import content_hash, record_hash
-from seaway.config import Config, project_root
+from seaway.config import Config, Infrastructure, project_root
 from seaway.features import FeatureSpec
 
-# places of this machine: they do not decide what a model is
-_PLACES = {"home", "workload_file", "tracking_uri"}
+# places, and versions that the record names itself: they do not decide what a model is
+_PLACES: dict[str, Any] = {"home": True, "workload_file": True, "tracking_uri": True, "infrastructure": True}
+_PLACES |= {"pipeline": {"digest"}}
 
 
 def collect(
@@ -32,11 +33,21 @@ def collect(
         features=spec.hash,
         config=record_hash(config.model_dump(mode="json", exclude=_PLACES)),
         lock=content_hash(root / "uv.lock") if (root / "uv.lock").exists() else "",
+        infrastructure=config.infrastructure,
     )
 
 
 def assemble(
-    revision: dict[str, Any], *, run: str, data: str, dataset: str, model: str, features: str, config: str, lock: str
+    revision: dict[str, Any],
+    *,
+    run: str,
+    data: str,
+    dataset: str,
+    model: str,
+    features: str,
+    config: str,
+    lock: str,
+    infrastructure: Infrastructure,
 ) -> dict[str, Any]:
     """The record from its parts."""
     return {
@@ -49,6 +60,8 @@ def assemble(
         "config_hash": config,
         "lock_hash": lock,
         "model_hash": model,
+        "stack": infrastructure.stack,
+        "stack_update": infrastructure.update,
     }
 
 
