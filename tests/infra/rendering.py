@@ -47,7 +47,7 @@ KUBECONFIG = yaml.safe_dump(
     }
 )
 # outputs of a stack of the program infra/cluster
-OUTPUTS = {"kubeconfig": KUBECONFIG, "cluster_id": "mock-cluster", "node_pools": [], "estimate": {}}
+OUTPUTS = {"kubeconfig": KUBECONFIG, "identifier": "mock-cluster", "pools": {}, "estimate": {}}
 
 
 @dataclass(frozen=True)
