@@ -2,17 +2,21 @@
 
 Stacks differ only in these values; the program never asks for a stack's name. ``parse`` is pure, so that the
 command line, the policies and the tests read the same settings without an engine.
+What takes more than one key is in checks.py.
 """
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from infra import checks
+from infra.checks import explain as _explain
 from seaway.config import Duration, Section
 from seaway.errors import SeawayError
 
@@ -34,8 +38,24 @@ def _quantity(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{error}: write a network such as 10.20.0.0/16") from None
+
+
+def _place(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError(f"{text!r} is no place of a server: write host and port, such as redis.example.com:6379")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
+Network = Annotated[str, AfterValidator(_network)]
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Cluster(Section):
@@ -80,13 +100,14 @@ class Quota(Section):
 class Tenancy(Section):
     """Namespaces of the users' own work; the add-ons' are in versions.yaml."""
 
-    serving: tuple[Name, ...]  # released models
+    serving: tuple[Name, ...] = Field(min_length=1)  # released models
     training: Name = "training"  # RayJobs and other work that pipelines start
     quotas: dict[str, Quota]  # namespace -> quota; every namespace of a workload needs one
     viewers: tuple[str, ...] = ()  # groups of the identity provider
     engineers: tuple[str, ...] = ()
     admins: tuple[str, ...] = ()
-    api_server: tuple[str, ...] = ("0.0.0.0/0",)  # CIDRs at which the API server answers to pods
+    # CIDRs at which the API server answers to pods
+    api_server: tuple[Network, ...] = Field(default=("0.0.0.0/0",), min_length=1)
 
 
 class Availability(Section):
@@ -114,7 +135,7 @@ class Gpu(Section):
 class Redis(Section):
     """The online store. External: ``host``; its password is the Pulumi secret ``redisPassword``."""
 
-    host: str | None = None  # "redis.example.com:6379"; None: one of our own in the cluster
+    host: Place | None = None  # "redis.example.com:6379"; None: one of our own in the cluster
     tls: bool = False
     storage: Quantity = "8Gi"
     memory: Quantity = "1Gi"
@@ -124,7 +145,7 @@ class Redis(Section):
 class Database(Section):
     """Postgres of the tracking server. External: ``host``; its password is the Pulumi secret ``databasePassword``."""
 
-    host: str | None = None  # "db.example.com:5432"; None: one of our own in the cluster
+    host: Place | None = None  # "db.example.com:5432"; None: one of our own in the cluster
     user: str = "mlflow"
     name: str = "mlflow"
     storage: Quantity = "10Gi"
@@ -179,20 +200,17 @@ class Settings(Section):
     production: bool = False  # the policies then demand protection, replicas, digests and a key service for secrets
     addons: bool = True  # third-party operators; False: only what is ours, on a cluster that has them
 
-    @model_validator(mode="after")
-    def _every_workload_has_a_quota(self) -> Settings:
-        lacking = [n for n in (*self.tenancy.serving, self.tenancy.training) if n not in self.tenancy.quotas]
-        if lacking:
-            raise ValueError(f"tenancy.quotas lacks {', '.join(lacking)}: give each namespace of a workload its quota")
-        return self
-
 
 def parse(data: Any, where: str = "the stack's settings") -> Settings:
     """Settings from plain data; SeawayError naming each bad key, its value and what to do."""
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise SeawayError(f"{where} are not valid:\n  " + "\n  ".join(map(_explain, error.errors()))) from None
+        problems = [_explain(problem, Settings) for problem in error.errors()]
+    else:
+        problems = checks.of_settings(settings)
+    checks.refuse(problems, where)
+    return settings
 
 
 def of_stack(env: str, folder: Path = FOLDER) -> Settings:
@@ -209,15 +227,7 @@ def read() -> Settings:
     """The settings of the stack that Pulumi runs."""
     import pulumi
 
-    return parse(pulumi.Config().require_object("settings"), f"Pulumi.{pulumi.get_stack()}.yaml: settings")
-
-
-def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: remove it or correct its spelling"
-    if problem["type"] == "missing":
-        return f"key {where!r} is missing: add it"
-    return f"key {where!r}: {problem['msg']}" + (
-        "" if problem["type"] == "value_error" else f" (value: {problem['input']!r})"
-    )
+    where = f"the settings in Pulumi.{pulumi.get_stack()}.yaml"
+    settings = parse(pulumi.Config().get_object("settings"), where)
+    checks.refuse(checks.of_site(settings, FOLDER / f"Pulumi.{pulumi.get_stack()}.yaml"), where)
+    return settings
