@@ -5,9 +5,11 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WORKLOAD),--workload $(WORKLOAD)) $(ARGS)
+# the policies run in every preview and update once their own environment is there (infra/policies)
+PACK = $(if $(wildcard infra/policies/venv),--policy-pack policies)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench bench-canary clean chaos test-kill
+.PHONY: help setup demo test test-slow test-infra lint bench bench-canary clean chaos test-kill up preview drift stack
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,16 +21,34 @@ demo: setup ## the release train, from raw data to a promoted canary [SCALE=smal
 	@.venv/bin/seaway demo $(OPTIONS)
 
 test: setup lint ## the tests, about ten minutes on two cores
-	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -m "not slow and not infra"
 
 test-slow: setup ## the long tests: published scale, kill -9 at random moments
 	@.venv/bin/python -m pytest -m slow
+
+test-infra: setup ## the infrastructure on a real engine and cluster; says what cannot run here and why (docs/testing.md)
+	@.venv/bin/python -m pytest -rs -m "infra and not slow" $(ARGS)
 
 chaos: setup ## 1,000 random histories of a release under faults, each checked [ARGS=--seed 7]
 	@.venv/bin/python -m tests.robustness --count 1000 $(ARGS)
 
 test-kill: setup ## kill -9 of the controller, servers and Envoy in a release under live traffic
 	@.venv/bin/python -m pytest -q -s tests/e2e/test_controller_kill.py
+
+preview: stack setup ## what `make up` would change [ENV=dev]
+	@cd infra && pulumi preview --stack $(ENV) $(PACK) $(ARGS)
+
+up: stack setup ## the platform of an environment, on its cluster (docs/laptop-to-prod.md) [ENV=dev]
+	@cd infra && pulumi up --stack $(ENV) $(PACK) $(ARGS)
+	@.venv/bin/python -m infra.record --env $(ENV)
+
+drift: stack setup ## fails where the cluster or the settings are not as the last `make up` left them [ENV=dev]
+	@cd infra && pulumi refresh --preview-only --expect-no-changes --non-interactive --diff --stack $(ENV)
+	@cd infra && pulumi preview --expect-no-changes --non-interactive --stack $(ENV)
+
+stack:
+	@test -n "$(ENV)" || { echo "give ENV=dev, staging or prod" >&2; exit 2; }
+	@command -v pulumi >/dev/null || { echo "pulumi is not on PATH: https://www.pulumi.com/docs/install" >&2; exit 2; }
 
 lint: setup ## style and layers
 	@.venv/bin/ruff check .
