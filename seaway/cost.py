@@ -21,7 +21,7 @@ from seaway.config import Section, project_root
 from seaway.errors import SeawayError
 
 PRICES = project_root() / "config" / "prices.yaml"
-LEFT_OUT = "traffic, object storage, logs, images, snapshots, support and taxes"
+LEFT_OUT = "traffic, object storage, databases and caches outside the cluster, logs, images, support, taxes"
 
 
 class Spot(Section):

@@ -23,5 +23,5 @@ def deploy(settings: Settings, platform: Platform, prices: cost.Prices | None = 
     module = importlib.import_module(f"infra.cluster.{_MODULES[settings.provider]}")
     made = module.create(settings, platform.budget.monthly_usd)
     pools = {name: pool.model_dump() for name, pool in settings.pools.items()}
-    known = {"kubeconfig": made.kubeconfig, "cluster_id": made.identifier}
+    known = {"kubeconfig": made.kubeconfig, "identifier": made.identifier}
     return {**known, "node_pools": pools, "estimate": month.as_record(), **made.more}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from infra import checks
 from infra.settings import Name
-from infra.settings import _explain as explain
+from infra.settings import Network as Cidr
 from seaway.config import Section
-from seaway.errors import SeawayError
 
 PROJECT = "seaway-cluster"
 FOLDER = Path(__file__).resolve().parent
@@ -22,20 +22,10 @@ GPU_TAINT = {"nvidia.com/gpu": "true"}
 SPOT_TAINT = {"seaway.dev/spot": "true"}
 
 
-def _cidr(text: str) -> str:
-    try:
-        return str(ip_network(text))
-    except ValueError as error:
-        raise ValueError(f"{error}: write a network such as 10.20.0.0/16") from None
-
-
 def _version(text: str) -> str:
     if not re.fullmatch(r"1\.\d\d", text):
         raise ValueError(f"{text!r} is no Kubernetes version: write major and minor in quotes, such as '1.34'")
     return text
-
-
-Cidr = Annotated[str, AfterValidator(_cidr)]
 
 
 class Pool(Section):
@@ -153,7 +143,8 @@ def parse(data: Any, where: str = "the cluster's settings") -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise SeawayError(f"{where} are not valid:\n  " + "\n  ".join(map(explain, error.errors()))) from None
+        checks.refuse([checks.explain(problem, Settings) for problem in error.errors()], where)
+        raise
 
 
 def of_stack(stack: str, folder: Path = FOLDER) -> Settings | None:

@@ -202,7 +202,7 @@ def test_the_kubeconfig_asks_the_cloud_for_a_token_and_holds_none(eks, gke):
         (user,) = config["users"]
         assert set(user["user"]) == {"exec"} and user["user"]["exec"]["command"] == command
         assert config["current-context"] == config["contexts"][0]["name"]
-        assert rendered.outputs["cluster_id"] and rendered.outputs["node_pools"]["gpu"]["gpu"] == 1
+        assert rendered.outputs["identifier"] and rendered.outputs["node_pools"]["gpu"]["gpu"] == 1
         assert rendered.outputs["estimate"]["monthly_usd"]["expected"] > 500
     assert json.loads(gke.outputs["kubeconfig"])["clusters"][0]["cluster"]["server"].startswith("https://")
 
@@ -268,10 +268,10 @@ def test_a_context_is_cut_out_of_a_kubeconfig_with_its_files(tmp_path):
     there = settings.parse({"provider": "existing", "name": "x", "context": "there", "kubeconfig": str(file)})
     rendered = made(there)
     assert list(rendered) == [] and json.loads(rendered.outputs["kubeconfig"]) == cut
-    assert rendered.outputs["cluster_id"].startswith("x-")
+    assert rendered.outputs["identifier"].startswith("x-")
     whole["clusters"][1]["cluster"]["server"] = "https://elsewhere"
     file.write_text(yaml.safe_dump(whole))
-    assert made(there).outputs["cluster_id"] != rendered.outputs["cluster_id"]
+    assert made(there).outputs["identifier"] != rendered.outputs["identifier"]
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=[f.stem for f in EXAMPLES])

@@ -10,7 +10,7 @@ import pytest
 from seaway.cli.main import main, parser
 
 VERBS = ("demo", "run", "tune", "compile", "serve", "predict", "release", "controller", "report", "simulate",
-         "features", "evaluate", "doctor")  # fmt: skip
+         "features", "evaluate", "cost", "doctor")  # fmt: skip
 ACTIONS = ("start", "status", "watch", "promote", "abort", "freeze", "history", "explain", "verify", "label")
 
 
