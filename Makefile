@@ -9,7 +9,7 @@ OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WO
 PACK = $(if $(wildcard infra/policies/venv),--policy-pack policies)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-infra lint bench bench-canary clean chaos test-kill up preview drift stack
+.PHONY: help setup demo test test-slow test-infra lint bench bench-canary clean chaos test-kill images test-pod up preview drift stack
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ chaos: setup ## 1,000 random histories of a release under faults, each checked [
 
 test-kill: setup ## kill -9 of the controller, servers and Envoy in a release under live traffic
 	@.venv/bin/python -m pytest -q -s tests/e2e/test_controller_kill.py
+
+images: setup ## build the images, or only check them and write their bills [CHECK=1] [TAG=dev] [PUSH=registry] [ARGS=serve]
+	@.venv/bin/python -m images.build $(if $(CHECK),--check) $(if $(TAG),--tag $(TAG)) $(if $(PUSH),--push $(PUSH)) $(ARGS)
+
+test-pod: setup ## the images in real pods, where buildah, containerd and a kubelet are found (docs/testing.md)
+	@.ci/pod
 
 preview: stack setup ## what `make up` would change [ENV=dev]
 	@cd infra && pulumi preview --stack $(ENV) $(PACK) $(ARGS)
