@@ -30,6 +30,8 @@ class Terminal:
         kind = event["event"]
         if kind == "reason" and not event["skipped"]:
             return f"  {step} ..." + (f"  (why: {event['reason']})" if self._explain else "")
+        if kind == "note":
+            return f"  {event['text']}"
         if kind == "progress":
             return f"  {step}   {event['text']}"
         if kind == "end" and event["status"] == "skipped":

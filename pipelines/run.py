@@ -1,4 +1,4 @@
-"""Running the training pipeline: one Runner, here on this machine; `seaway run` calls run_training."""
+"""Running the training pipeline on this machine or on a cluster; `seaway run` calls run_training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.progress import EventStream, OnEvent, Terminal
+from pipelines.record import Record
 from seaway import alive
-from seaway.artifacts import read_json, write_json
+from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 
@@ -24,7 +24,7 @@ KEEP_RUNS = 10
 
 
 class Runner(Protocol):
-    """Where a pipeline runs. Steps report by events (seaway.progress); a failed pipeline raises."""
+    """Where a pipeline runs. Steps report by events (seaway.progress); a failed pipeline raises RuntimeError."""
 
     def run(self, pipeline: Any, arguments: dict[str, Any], folder: Path, on_event: OnEvent) -> None: ...
 
@@ -73,7 +73,7 @@ class LocalRunner:
 def run_training(
     config: Config, *, explain: bool = False, on_event: OnEvent | None = None, runner: Runner | None = None
 ) -> dict[str, Any]:
-    """Run the training pipeline; steps whose code, parameters and inputs are unchanged are skipped.
+    """Run the training pipeline where the configuration says; unchanged steps are skipped.
 
     ``on_event`` gets the events reason, progress, end and fail of each step (default: lines on the
     terminal). Returns {run, status, started, seconds, steps: [{name, status, seconds, reason, summary,
@@ -82,6 +82,10 @@ def run_training(
     """
     from pipelines.training import training_pipeline
 
+    if runner is None and config.pipeline.host:
+        from pipelines.cluster import submit
+
+        return submit(config, on_event=on_event or Terminal(sys.stdout, explain))
     pipeline = training_pipeline(config.pipeline)
     return run_pipeline(pipeline, config, explain=explain, on_event=on_event, runner=runner)
 
@@ -96,91 +100,43 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """As run_training, for any pipeline with the parameters ``config`` and ``run``."""
     on_event = on_event or Terminal(sys.stdout, explain)
-    runs = config.home / "runs"
     with alive.hold(config.home / "run.lock"):
-        run = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        folder = runs / run
-        folder.mkdir(parents=True)
-        _prune(runs)
-        record = Record(run, folder / "run.json", config)
+        folder = new_folder(config)
+        _prune(folder.parent)
+        record = Record(folder.name, folder / "run.json", config)
         runner = runner or LocalRunner()
 
         def listen(event: dict[str, Any]) -> None:
             record.take(event)
             on_event(event)
 
+        again = "When that is mended, run the same command again: it goes on here, finished steps are skipped."
         try:
-            runner.run(pipeline, {"config": config.model_dump_json(), "run": run}, folder, listen)
+            arguments = {"config": config.model_dump_json(), "run": folder.name}
+            runner.run(pipeline, arguments, folder, listen)
         except RuntimeError as error:
             record.end("failed")
-            raise SeawayError(record.failure(error, folder)) from error
+            raise SeawayError(record.failure(error, str(folder / "log"), again)) from error
         except BaseException:
             record.end("interrupted")
             raise
         return record.end("passed")
 
 
+def new_folder(config: Config) -> Path:
+    """An empty folder home/runs/<run> for a run that begins now; its name is the run's."""
+    folder = config.home / "runs" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    folder.mkdir(parents=True)
+    return folder
+
+
 def newest_run(config: Config) -> dict[str, Any]:
-    """The record of the newest run that passed; SeawayError when there is none."""
+    """The record of the newest run on this machine that passed; SeawayError when there is none."""
     for file in sorted((config.home / "runs").glob("*/run.json"), reverse=True):
         record = read_json(file)
-        if record["status"] == "passed" and record["workload"] == config.workload.name:
+        if record["status"] == "passed" and "cluster" not in record and record["workload"] == config.workload.name:
             return record
     raise SeawayError(f"there is no finished run in {config.home}: `seaway run` makes one")
-
-
-class Record:
-    """What is known of a run so far, kept in its file after every event that changes it."""
-
-    def __init__(self, run: str, file: Path, config: Config) -> None:
-        self._file, self._clock = file, time.monotonic()
-        self._fields = {
-            "run": run,
-            "workload": config.workload.name,
-            "scale": config.scale,
-            "status": "running",
-            "started": datetime.now(UTC).isoformat(),
-        }
-        self._steps: dict[str, dict[str, Any]] = {}
-
-    def take(self, event: dict[str, Any]) -> None:
-        """Take in a step's event."""
-        name, kind = event["step"], event["event"]
-        if kind == "reason":
-            self._steps[name] = {"name": name, "status": "running", "seconds": 0.0, "reason": event["reason"]}
-        elif kind == "end":
-            self._steps[name] = {"name": name, **{k: v for k, v in event.items() if k not in ("event", "step")}}
-        elif kind == "fail":
-            before = self._steps.get(name, {"name": name, "reason": ""})
-            self._steps[name] = before | {"status": "failed", "error": event["text"]}
-        else:
-            return
-        self._write()
-
-    def end(self, status: str) -> dict[str, Any]:
-        """The final record."""
-        self._fields["status"] = status
-        return self._write()
-
-    def failure(self, error: Exception, folder: Path) -> str:
-        """What to tell a person about the failed run."""
-        failed = next((s for s in self._steps.values() if s["status"] in ("failed", "running")), None)
-        if failed is None:
-            return f"the pipeline failed: {error}\n  log: {folder / 'log'}"
-        text = failed.get("error") or "it was killed, or ended without a word (out of memory?)"
-        return (
-            f"step {failed['name']} failed: {text}\n"
-            f"  log: {folder / 'log'}\n"
-            "  When that is mended, run the same command again: it goes on here, finished steps are skipped."
-        )
-
-    def _write(self) -> dict[str, Any]:
-        steps = list(self._steps.values())
-        outputs = {s["name"]: s["outputs"]["out"] for s in steps if "outputs" in s}
-        record = {**self._fields, "seconds": round(time.monotonic() - self._clock, 3), "steps": steps}
-        record["outputs"] = outputs
-        write_json(self._file, record)
-        return record
 
 
 @contextlib.contextmanager

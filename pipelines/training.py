@@ -23,20 +23,23 @@ from components.release.component import release
 from components.train.component import train
 from components.tune.component import tune
 from components.validate.component import validate
+from pipelines.pods import Furnish
 from seaway.config import Pipeline, StepResources
 
 _GPU = "nvidia.com/gpu"
 _SHARED_MEMORY = ("tune", "train")  # Ray and torch exchange data through /dev/shm; a pod's default is 64 MB
 
 
-def training_pipeline(settings: Pipeline) -> BaseComponent:
+def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> BaseComponent:
     """The pipeline with images, resources and retries as ``settings`` says.
 
-    Its parameters: ``config``, the resolved configuration as JSON, and ``run``, the run's id.
+    Its parameters: ``config``, the resolved configuration as JSON, and ``run``, the run's id. ``furnish`` adds
+    to each task what its pod needs on a cluster (pipelines.pods).
     """
 
     def place(task: dsl.PipelineTask, step: str, title: str) -> dsl.PipelineTask:
-        return _place(task, step, settings).set_display_name(title)
+        _place(task, step, settings).set_display_name(title)
+        return furnish(task, step) if furnish else task
 
     @dsl.pipeline(name="seaway-training", description="Raw rows to the request of a release.")
     def training(config: str, run: str = ""):

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from seaway.cli import options
 from seaway.processes import die_with_parent
@@ -19,6 +20,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--explain", action="store_true", help="say of each step why it ran or was skipped")
     verb.add_argument("--trials", type=int, metavar="N", help="trials of the sweep (default: the workload's)")
     verb.add_argument("--json", action="store_true", help="print the run's record as JSON at the end")
+    on = verb.add_argument_group("runs on a cluster (pipeline.host)").add_mutually_exclusive_group()
+    on.add_argument("--follow", metavar="RUN", help="follow a run that is there: its name, or Kubeflow's id of it")
+    on.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN",
+        help="let a failed run go on from its failed step, as it was handed in (default: the newest here)",
+    )  # fmt: skip
     verb.set_defaults(call=run)
 
     verb = verbs.add_parser("tune", parents=[common, data], help="run the pipeline up to the sweep, and the sweep")
@@ -44,11 +51,31 @@ def run(args: argparse.Namespace) -> int:
 
     die_with_parent()
     config = _with_trials(args)
-    record = run_training(config, explain=args.explain)
+    if config.pipeline.host or args.follow or args.resume is not None:
+        record = _on_cluster(config, args)
+        if record is None:
+            return 130
+    else:
+        record = run_training(config, explain=args.explain)
     print(f"run {record['run']} passed in {record['seconds']:.1f} s; its files: {config.home / 'runs' / record['run']}")
     if args.json:
         print(json.dumps(record, indent=2))
     return 0
+
+
+def _on_cluster(config: options.Config, args: argparse.Namespace) -> dict[str, Any] | None:
+    """The record of a run on the cluster; None when the person stops following it."""
+    from pipelines.cluster import Left, go_on, submit
+    from pipelines.progress import Terminal
+
+    on_event = Terminal(sys.stdout, args.explain)
+    try:
+        if args.follow or args.resume is not None:
+            return go_on(config, args.follow or args.resume or "", resume=args.follow is None, on_event=on_event)
+        return submit(config, on_event=on_event)
+    except Left as left:
+        print(f"\n{left}", file=sys.stderr)
+        return None
 
 
 def tune(args: argparse.Namespace) -> int:

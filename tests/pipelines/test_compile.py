@@ -7,6 +7,7 @@ import yaml
 
 from components.steps import STEPS
 from pipelines.compile import compile_pipeline
+from pipelines.pods import pod_config
 from seaway.config import Config, load
 
 SETTINGS = {
@@ -81,7 +82,7 @@ def test_kfps_own_cache_is_off(compiled):
 
 def test_the_configuration_travels_as_the_parameter(compiled, config):
     default = compiled[0]["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
-    assert Config.model_validate_json(default) == config
+    assert Config.model_validate_json(default) == pod_config(config)
 
 
 def test_compiling_twice_gives_the_same_file(config, tmp_path):
