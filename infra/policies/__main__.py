@@ -1,6 +1,6 @@
 """The rules as a Pulumi policy pack. Its environment is its own: pulumi-policy wants another protobuf than the rest.
 
-cd infra/policies && uv venv .venv && uv pip install --python .venv --require-hashes -r requirements.txt
+cd infra/policies && uv venv venv && uv pip install --python venv --require-hashes -r requirements.txt
 pulumi preview --cwd infra --stack prod --policy-pack policies
 """
 
