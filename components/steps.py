@@ -108,7 +108,10 @@ STEPS: dict[str, Step] = {
     ),
     "register": Step(
         "components.register.step:register",
-        reads=("workload.name", "tracking_uri", "trust"),
+        reads=(
+            *("workload.name", "tracking_uri", "trust", "storage", "infrastructure", "env"),
+            *("pipeline.image", "pipeline.digest", "serving.image", "serving.controller_image"),
+        ),
         state=champion,
         holds=registered,
     ),

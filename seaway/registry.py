@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,9 @@ from seaway.signing import Seal
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 SIGNED = "signed_digest"  # seaway.signing's digest of the bundle as it was signed
+RELEASE = "release"  # digest of the release bundle that was made at registration
+RELEASED = "released"  # digest of the one that was promoted
+IMAGE = "serve_image"  # that the version is served with
 _COMPLETE = "digest"  # the last tag to be set: a version without it was left by a killed registration
 _IDENTITY = "identity.json"
 
@@ -148,9 +152,37 @@ class Registry:
         """Show ``text`` (Markdown) on the version's page."""
         self._client.update_model_version(self._name, str(version), description=text)
 
-    def promote(self, version: str | int) -> Version:
-        """Make ``version`` the champion; it is no candidate any more. Repeating it changes nothing."""
+    def tag(self, version: str | int, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self._name, str(version), key, value)
+
+    def adopt(self, source: str, model: Mapping[str, Any], tags: Mapping[str, str]) -> Version:
+        """Register a bundle that another environment made and signed, as it is; again: the version it already has.
+
+        ``source``: its folder or URI; ``model``: {digest (signed), hash (as trained), lineage}.
+        """
+        client, lineage = self._client, model["lineage"]
+        tags = {**tags, SIGNED: model["digest"], **{k: "" if v is None else str(v) for k, v in lineage.items()}}
+        for found in client.search_model_versions(f"name = '{self._name}'"):
+            if found.tags.get(SIGNED) != model["digest"]:
+                continue
+            if _COMPLETE in found.tags and self.find(found.version):
+                self.tag(found.version, tags)
+                return self.get(found.version)
+            client.delete_model_version(self._name, found.version)  # left by a killed one, or its files are gone
+        run_id = client.create_run(self._experiment(), run_name=str(lineage.get("run", "")) or None).info.run_id
+        version = str(client.create_model_version(self._name, source, run_id, tags=tags).version)
+        client.set_terminated(run_id)
+        client.set_model_version_tag(self._name, version, _COMPLETE, model["hash"])
+        return self.get(version)
+
+    def promote(self, version: str | int, *, release: str = "") -> Version:
+        """Make ``version`` the champion; it is no candidate any more. Repeating it changes nothing.
+
+        ``release``: digest of the release bundle that proved itself; without one the version cannot move on.
+        """
         record = self.get(version)
+        self.tag(record.version, {RELEASED: release})
         self._client.set_registered_model_alias(self._name, CHAMPION, record.version)
         self._drop_candidate(record.version)
         self._client.set_model_version_tag(self._name, record.version, "decision", "promoted")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from components.register.figures import draw
+from seaway import release_bundle
 from seaway.artifacts import atomic_write, content_hash, read_json, write_json
 from seaway.config import Config
 from seaway.model_card import model_card
-from seaway.registry import CANDIDATE, CHAMPION, Registry, Version
+from seaway.registry import CANDIDATE, CHAMPION, IMAGE, RELEASE, Registry, Version
 
 _EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "attributions.json")
 
@@ -17,9 +18,10 @@ _EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "
 def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, Any], out: Path) -> dict[str, Any]:
     """Register the bundle ``model``; ``out`` gets version.json, model_card.md and, from the curves, curves.png.
 
-    Every trained model becomes a version, whatever its verdict; the alias candidate goes only to one that
-    passed. Doing it again for the same model gives the same version. Where there is no champion yet, the
-    baseline trained along becomes the first one, so that a first candidate too has something to beat.
+    Every trained model becomes a version, with a release bundle, whatever its verdict; the alias candidate
+    goes only to one that passed. Doing it again for the same model gives the same version. Where there is no
+    champion yet, the baseline trained along becomes the first one, so that a first candidate too has
+    something to beat.
     """
     out.mkdir(parents=True, exist_ok=True)
     registry = Registry.of(config)
@@ -44,6 +46,9 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
         identity=lineage,
         extras=_extras(evaluation, out),
     )
+    release = release_bundle.make(config, record, lineage)
+    registry.tag(record.version, {RELEASE: release, IMAGE: config.serving.image})
+    record = registry.get(record.version)
     passed = verdict["verdict"] == "pass"
     if champion is not None and champion.version == record.version:  # promoted before: keep what it had to beat
         champion = registry.find(record.tags["rival"]) if record.tags.get("rival") else None
@@ -55,6 +60,8 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
         "verdict": verdict,
         "champion": champion.as_record() if champion else None,
         "lineage": lineage,
+        "release": release,
+        "image": config.serving.image,
     }
     write_json(out / "version.json", version)
     card = _card(record, model, evaluation, metrics, verdict, lineage)

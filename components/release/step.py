@@ -38,7 +38,7 @@ def build(workload: str, version: dict[str, Any]) -> dict[str, Any]:
             f"its verdict is {verdict['verdict']!r} ({reasons})"
         )
     kept = ("name", "version", "run_id", "bundle")
-    candidate = {key: version[key] for key in kept} | {"lineage": version["lineage"]}
+    candidate = {key: version[key] for key in (*kept, "lineage", "release", "image")}
     champion = version.get("champion")
     return {
         "name": f"{workload}-{version['version']}",

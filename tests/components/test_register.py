@@ -6,9 +6,12 @@ import pytest
 
 from components.register.step import register
 from components.steps import registered
+from seaway import release_bundle
 from seaway.artifacts import content_hash, read_json, write_json
 from seaway.config import load
-from seaway.registry import Registry
+from seaway.errors import SeawayError
+from seaway.keys import ensure_keys, public_key
+from seaway.registry import IMAGE, RELEASE, SIGNED, Registry
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,7 @@ def step(config, tmp_path):
         metric = {"auc_roc": {"value": 0.9, "low": 0.8, "high": 1.0}}
         write_json(evaluation / "metrics.json", {"candidate": metric, "baseline": metric, "champion": None})
         lineage = {"model_hash": content_hash(model), "data_hash": "d", "git_dirty": None}
+        lineage |= {"feature_hash": "f", "config_hash": "c"}
         register(config, model, evaluation, lineage, tmp_path / out)
         return read_json(tmp_path / out / "version.json")
 
@@ -86,3 +90,28 @@ def test_the_stored_result_does_not_hold_once_the_bundle_was_changed_and_the_ste
     (Path(version["bundle"]) / "model.json").write_text("{}")
     assert "was changed after it was signed: model.json" in registered(config, outputs)
     assert step()["version"] == version["version"] and registered(config, outputs) == ""
+
+
+def test_a_version_has_a_release_bundle_that_names_all_by_digest(config, step):
+    version = step()
+    found = release_bundle.read(release_bundle.store_of(config), version["release"], public_key(config))
+    registered = Registry.of(config).get(version["version"])
+    assert found.record["model"]["digest"] == registered.tags[SIGNED]
+    assert (registered.tags[RELEASE], registered.tags[IMAGE]) == (version["release"], config.serving.image)
+    assert found.record["images"]["serve"] == config.serving.image
+    assert found.record["infrastructure"] == config.infrastructure.model_dump(mode="json")
+    assert step(out="again")["release"] == version["release"], "the same content is the same bundle"
+    other = config.model_copy(update={"serving": config.serving.model_copy(update={"image": "serve:2"})})
+    assert release_bundle.make(other, registered, version["lineage"]) != version["release"]
+
+
+def test_a_release_bundle_that_was_changed_or_signed_by_another_is_refused(config, step, tmp_path):
+    version = step()
+    store, digest = release_bundle.store_of(config), version["release"]
+    stranger = load(overrides={"home": str(tmp_path / "stranger")})
+    with pytest.raises(SeawayError, match=r"another key|not signed with|signature"):
+        release_bundle.read(store, digest, ensure_keys(stranger)[1])
+    record = release_bundle.place(store, digest) + "/release.json"
+    store.write(record, store.read(record).replace(b"serve", b"evil!"))
+    with pytest.raises(SeawayError, match=r"not the file that was published|changed"):
+        release_bundle.read(store, digest, public_key(config))

@@ -18,6 +18,8 @@ VERSION = {
     "verdict": {"verdict": "pass", "reasons": []},
     "champion": CHAMPION,
     "lineage": {"git_revision": "abc"},
+    "release": "d" * 64,
+    "image": "serve:1",
 }
 
 
@@ -28,6 +30,7 @@ def test_it_names_candidate_champion_bundle_and_verdict(tmp_path):
     assert summary == {"name": "card-fraud-2", "candidate": "2", "champion": "1"}
     assert (made["name"], made["version"], made["bundle"]) == ("card-fraud-2", "2", "/b/2")
     assert made["candidate"]["lineage"] == {"git_revision": "abc"}
+    assert (made["candidate"]["release"], made["candidate"]["image"]) == ("d" * 64, "serve:1")
     assert made["champion"] == {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1", "kind": "baseline"}
     assert made["verdict"]["verdict"] == "pass"
 
