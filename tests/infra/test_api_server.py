@@ -13,6 +13,20 @@ import pytest
 from infra.policies.rules import Resource
 from tests.infra.api_server import Refused, Server, define, remove, wait
 from tests.infra.rendering import STACKS, render
+from tests.infra.rights import (
+    ADMIN_MAY,
+    ADMIN_MAY_NOT,
+    CONTROLLER,
+    ENGINEER_MAY,
+    ENGINEER_MAY_NOT,
+    MAY,
+    MAY_NOT,
+    RUNNER,
+    VIEWER_MAY,
+    VIEWER_MAY_NOT,
+    answers,
+)
+from tests.infra.tried import BAD_PODS, CONTAINER, RESOURCES, SHADOW, pod, release
 
 pytestmark = [
     pytest.mark.infra,
@@ -21,14 +35,6 @@ pytestmark = [
         reason="SEAWAY_KUBECONFIG names no cluster that may be used up for tests",
     ),
 ]
-RESTRICTED = {
-    "runAsNonRoot": True,
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-RESOURCES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "16Mi"}}
-CONTAINER = {"name": "main", "image": "registry.example.com/a:1", "securityContext": RESTRICTED, "resources": RESOURCES}
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +65,6 @@ def stack(request, server):
 @pytest.fixture
 def serving(stack):
     return next(n for n in stack.outputs["namespaces"] if n.startswith("serving-"))
-
-
-def pod(namespace, name="tried", labels=None, **spec):
-    container = {**CONTAINER, **spec.pop("container", {})}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
-        "spec": {"containers": [container], **spec},
-    }
 
 
 def refusal(server, manifest):
@@ -103,105 +99,6 @@ def test_every_pod_of_ours_is_admitted(server, stack):
                 server.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": dict(one.spec)})
                 tried += 1
     assert tried
-
-
-RUNNER, RAY, CONTROLLER = "kubeflow/pipeline-runner", "training/seaway-ray", "seaway-system/seaway-controller"
-SELDON, RAYJOBS, SECRETS = "machinelearning.seldon.io/seldondeployments", "ray.io/rayjobs", "/secrets"
-MAY = [
-    (RUNNER, ["create", "get", "list", "watch", "delete"], RAYJOBS, "training"),
-    (RUNNER, ["get", "list", "watch", "delete"], "ray.io/rayclusters", "training"),
-    (RUNNER, ["get", "list"], "/pods", "training"),
-    (RUNNER, ["get"], "/pods/log", "training"),
-    (RUNNER, ["create", "get", "list", "update"], SELDON, "SERVING"),
-    (RUNNER, ["get", "list"], "networking.istio.io/virtualservices", "SERVING"),
-    (RUNNER, ["get", "list"], "apps/deployments", "SERVING"),
-    (RUNNER, ["get", "list"], "/pods", "SERVING"),
-    (RAY, ["get", "list", "watch"], "/pods", "training"),
-    (CONTROLLER, ["get", "list", "update"], SELDON, "SERVING"),
-    (CONTROLLER, ["get", "list"], "networking.istio.io/virtualservices", "SERVING"),
-]
-MAY_NOT = [
-    (RUNNER, ["get", "list"], SECRETS, "training"),
-    (RUNNER, ["get", "list"], SECRETS, "SERVING"),
-    (RUNNER, ["delete"], SELDON, "SERVING"),
-    (RUNNER, ["create", "delete"], "/pods", "SERVING"),
-    (RUNNER, ["create"], "/pods", "training"),
-    (RUNNER, ["create"], "/pods/exec", "training"),
-    (RUNNER, ["create"], RAYJOBS, "SERVING"),
-    (RUNNER, ["create", "update"], "networking.istio.io/virtualservices", "SERVING"),
-    (RUNNER, ["list"], "/nodes", ""),
-    (RUNNER, ["create", "bind"], "rbac.authorization.k8s.io/rolebindings", "training"),
-    (RAY, ["create", "delete", "patch"], "/pods", "training"),
-    (RAY, ["get"], SECRETS, "training"),
-    (RAY, ["get"], "/pods", "SERVING"),
-    (RAY, ["create"], RAYJOBS, "training"),
-    (CONTROLLER, ["create", "delete"], SELDON, "SERVING"),
-    (CONTROLLER, ["get", "list"], SECRETS, "SERVING"),
-    (CONTROLLER, ["get", "list"], SECRETS, "seaway-system"),
-    (CONTROLLER, ["get"], SELDON, "training"),
-    (CONTROLLER, ["get", "list"], "/pods", "kubeflow"),
-    ("SERVING/seaway-serving", ["get", "list"], "/pods", "SERVING"),
-    ("SERVING/default", ["get"], SECRETS, "SERVING"),
-    ("training/default", ["get", "list"], "/pods", "training"),
-]
-VIEWER_MAY = [
-    (["get", "list", "watch"], "/pods", "training"),
-    (["get"], "/pods/log", "SERVING"),
-    (["get", "list"], SELDON, "SERVING"),
-    (["get", "list"], RAYJOBS, "training"),
-    (["get", "list"], "/resourcequotas", "SERVING"),
-    (["get", "list"], "/namespaces", ""),
-    (["list"], "apiextensions.k8s.io/customresourcedefinitions", ""),
-]
-VIEWER_MAY_NOT = [
-    (["get", "list"], SECRETS, "SERVING"),
-    (["create", "delete"], "/pods", "training"),
-    (["create", "update"], SELDON, "SERVING"),
-    (["create"], "/pods/portforward", "kubeflow"),
-    (["get", "list"], "/pods", "kube-system"),
-]
-ENGINEER_MAY = [
-    *VIEWER_MAY,
-    (["create", "patch", "delete"], RAYJOBS, "training"),
-    (["create", "update", "patch"], SELDON, "SERVING"),
-    (["create"], "/pods/portforward", "kubeflow"),
-    (["delete"], "/pods", "training"),
-]
-ENGINEER_MAY_NOT = [
-    (["get", "list"], SECRETS, "SERVING"),
-    (["get", "list"], SECRETS, "kubeflow"),
-    (["delete"], SELDON, "SERVING"),
-    (["create"], "/pods/exec", "SERVING"),
-    (["create"], "/pods", "SERVING"),
-    (["update", "patch"], "/resourcequotas", "training"),
-    (["update", "patch"], "/namespaces", ""),
-    (["delete"], "apps/statefulsets", "features"),
-]
-ADMIN_MAY = [
-    *ENGINEER_MAY,
-    (["get", "create", "update"], SECRETS, "features"),
-    (["create"], "/pods/exec", "SERVING"),
-    (["delete"], SELDON, "SERVING"),
-    (["patch"], "apps/statefulsets", "features"),
-]
-ADMIN_MAY_NOT = [  # those come from the program
-    (["update", "patch", "delete"], "/resourcequotas", "training"),
-    (["update", "delete"], "networking.k8s.io/networkpolicies", "SERVING"),
-    (["create", "update"], "rbac.authorization.k8s.io/rolebindings", "SERVING"),
-    (["update", "delete"], "/namespaces", ""),
-    (["get"], SECRETS, "kube-system"),
-    (["update"], "admissionregistration.k8s.io/validatingadmissionpolicies", ""),
-]
-
-
-def answers(server, who, rows, serving):
-    """{"who verb what namespace": may}"""
-    made = {}
-    for verbs, what, namespace in rows:
-        for verb in verbs:
-            subject, place = (text.replace("SERVING", serving) for text in (who, namespace))
-            made[f"{subject} {verb} {what} {place}"] = server.may(subject, verb, what, place)
-    return made
 
 
 def test_accounts_may_do_what_they_need(server, stack, serving):
@@ -252,20 +149,6 @@ def test_a_good_pod_is_admitted_and_gets_defaults(server, stack, serving):
         resources = made["spec"]["containers"][0]["resources"]
         assert set(resources["requests"]) == {"cpu", "memory"}
         assert set(resources["limits"]) == {"memory"}  # a limit of processor time would slow a server down
-
-
-BAD_PODS = [
-    ({"container": {"securityContext": {**RESTRICTED, "runAsNonRoot": False}}}, "violates PodSecurity"),
-    ({"container": {"securityContext": {}}}, "violates PodSecurity"),
-    ({"container": {"securityContext": {"privileged": True}}}, "privileged"),
-    ({"hostNetwork": True}, "host"),
-    ({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}, "hostPath"),
-    ({"container": {"image": "registry.example.com/a"}}, "images must be pinned"),
-    ({"container": {"image": "registry.example.com/a:latest"}}, "images must be pinned"),
-    ({"initContainers": [{**CONTAINER, "name": "init", "image": "a"}]}, "images must be pinned"),
-    ({"container": {"resources": {"requests": {"cpu": "9999"}}}}, "exceeded quota"),
-    ({"container": {"resources": {"requests": {"memory": "9Ti"}, "limits": {"memory": "9Ti"}}}}, "exceeded quota"),
-]
 
 
 @pytest.mark.parametrize(("bad", "says"), BAD_PODS)
@@ -320,28 +203,12 @@ def test_who_writes_a_deployment_says_what_it_needs(server, stack):
 
 
 def test_a_way_in_beside_the_gateway_is_refused(server, stack, serving):
-    """Quotas count what is there, so this one is not a dry run."""
     for kind in ("NodePort", "LoadBalancer"):
         meta = {"name": f"tried-{kind.lower()}", "namespace": serving}
         spec = {"type": kind, "ports": [{"port": 80}], "selector": {"a": "b"}}
         assert "exceeded quota" in refusal(
             server, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
         )
-
-
-def release(namespace, *predictors):
-    graph = {"name": "model", "type": "MODEL"}
-    specs = [{"spec": {"containers": [CONTAINER]}}]
-    listed = [{"name": f"p{i}", "graph": graph, "componentSpecs": specs, **p} for i, p in enumerate(predictors)]
-    return {
-        "apiVersion": "machinelearning.seldon.io/v1",
-        "kind": "SeldonDeployment",
-        "metadata": {"name": "tried", "namespace": namespace},
-        "spec": {"predictors": listed},
-    }
-
-
-SHADOW = {"shadow": True, "traffic": 20}
 
 
 @pytest.mark.parametrize(
