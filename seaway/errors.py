@@ -1,4 +1,4 @@
-"""The one error that a person is meant to read."""
+"""The errors that a person is meant to read."""
 
 
 class SeawayError(Exception):
@@ -6,3 +6,11 @@ class SeawayError(Exception):
 
     The command line prints the text without a stack trace and exits with 2.
     """
+
+
+class Conflict(SeawayError):
+    """Someone else wrote the object since it was read: read it again and decide anew."""
+
+
+class NotFound(SeawayError):
+    """There is no object of that name."""

@@ -10,19 +10,13 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import Any, Protocol
 
+from seaway.errors import Conflict as Conflict
+from seaway.errors import NotFound as NotFound
 from seaway.errors import SeawayError
 
 CREATING, AVAILABLE, FAILED = "Creating", "Available", "Failed"  # Seldon's own words for status.state
 PREDICTOR_HEADER = "x-seaway-predictor"  # of every answer: the predictor that the request was given to
 LATENCY_EDGES_MS = (5, 10, 25, 50, 100, 250, 500, 1000)  # a latency objective must be one of these
-
-
-class Conflict(SeawayError):
-    """Someone else wrote the object since it was read: read it again and decide anew."""
-
-
-class NotFound(SeawayError):
-    """There is no released object of that name."""
 
 
 @dataclass(frozen=True)

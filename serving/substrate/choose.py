@@ -13,8 +13,8 @@ def substrate_of(config: Config) -> Substrate:
         from serving.substrate.local import LocalSubstrate
 
         return LocalSubstrate(config.home, timeout_ms=serving.timeout_ms)
+    from seaway.kube_api import Api
     from serving.signals.prometheus import WINDOW, Prometheus
-    from serving.substrate.kube_api import Api
     from serving.substrate.kubernetes import KubernetesSubstrate
 
     scrape = int(duration(serving.scrape).total_seconds())

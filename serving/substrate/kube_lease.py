@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+from seaway.kube_api import Api
 from serving.substrate.base import Conflict, NotFound
-from serving.substrate.kube_api import Api
 
 _FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from seaway.errors import SeawayError
+from seaway.kube_api import Api
 from serving import manifests
 from serving.rollout.state import STATE
 from serving.substrate import kube_objects as found
 from serving.substrate.base import AVAILABLE, CREATING, FAILED, Conflict, Counters, NotFound, Status, wait_ready
-from serving.substrate.kube_api import Api
 from serving.substrate.kube_lease import Lease
 
 POLL = 0.2  # seconds

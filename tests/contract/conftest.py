@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from seaway.kube_api import Api
 from serving import manifests
 from serving.manifests import Predictor
 from serving.substrate.base import Conflict, Counters
-from serving.substrate.kube_api import Api
 from serving.substrate.kubernetes import KubernetesSubstrate
 from serving.substrate.local import LocalSubstrate
 from tests.serving import conftest as serving

@@ -12,9 +12,9 @@ import yaml
 
 from seaway.config import project_root
 from seaway.errors import SeawayError
+from seaway.kube_api import Api
 from serving.controller_manifests import HOME, controller, main
 from serving.rollout import state as states
-from serving.substrate.kube_api import Api
 from serving.substrate.kubernetes import KubernetesSubstrate
 from tests.contract.conftest import wait_for
 from tests.contract.test_release_in_cluster import begin, drive, rollout

@@ -12,11 +12,11 @@ import pytest
 
 from seaway.config import load
 from seaway.errors import SeawayError
+from seaway.kube_api import Api, Unavailable
 from serving.signals.prometheus import Prometheus
 from serving.substrate import kube_objects as found
 from serving.substrate.base import Conflict, NotFound
 from serving.substrate.choose import substrate_of
-from serving.substrate.kube_api import Api, Unavailable
 from serving.substrate.kubernetes import KubernetesSubstrate
 from serving.substrate.local import LocalSubstrate
 from tests.contract.conftest import fake_predictor

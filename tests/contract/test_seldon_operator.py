@@ -7,10 +7,10 @@ import time
 import pytest
 
 from seaway.errors import SeawayError
+from seaway.kube_api import Unavailable
 from serving.manifests import with_traffic
 from serving.rollout.state import annotated, spec_hash
 from serving.substrate.base import AVAILABLE, CREATING, FAILED
-from serving.substrate.kube_api import Unavailable
 from tests.contract.conftest import rewritten, wait_for
 
 NOWHERE = {"nodeSelector": {"kubernetes.io/hostname": "nowhere"}}

@@ -160,6 +160,6 @@ def test_an_event_is_said_where_people_look_and_never_fails(rig, name):
     }
     rig.substrate.event("nobody", "Ramped", "there is no such object")
     if rig.cluster:
-        from serving.substrate.kube_api import Api
+        from seaway.kube_api import Api
 
         KubernetesSubstrate(Api(kubeconfig="/nowhere"), "x").event(name, "Ramped", "there is no such cluster")

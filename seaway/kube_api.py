@@ -11,8 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from seaway.errors import SeawayError
-from serving.substrate.base import Conflict, NotFound
+from seaway.errors import Conflict, NotFound, SeawayError
 
 SECONDS = (3.0, 10.0)  # to connect, to answer
 _PATCH = "application/merge-patch+json"
@@ -58,8 +57,8 @@ class Api:
                     config.load_kube_config(self.kubeconfig, self.context, client_configuration=settings)
             except Exception as error:  # ConfigException, or a YAML or key error of a broken file
                 raise SeawayError(
-                    f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, serving.context, "
-                    "or run in a pod with a service account"
+                    f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, the context in the configuration "
+                    "(serving.context, ray.context), or run in a pod with a service account"
                 ) from None
             self._made = client.ApiClient(settings)
         return self._made
@@ -101,8 +100,8 @@ def _failure(method: str, path: str, status: int, body: Any) -> SeawayError:
     what = f"{method} {path}: {message}"
     if "failed calling webhook" in message:
         return Unavailable(
-            "nothing was written: the webhook that checks SeldonDeployments does not answer; "
-            f"see that the Seldon operator runs ({message})"
+            "nothing was written: the webhook that checks such objects does not answer; "
+            f"see that its operator runs ({message})"
         )
     if status == 404:
         return NotFound(f"there is no such object: {what}")
