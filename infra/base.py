@@ -78,6 +78,14 @@ class Part(pulumi.ComponentResource):
         self.ready.append(made)
         return made
 
+    def budget(self, name: str, namespace: str, labels: Mapping[str, str] | None = None) -> None:
+        """Of pods that are many, one is left while nodes are drained; where the settings ask for it."""
+        if self.site.availability.disruption_budgets:
+            selector = {"matchLabels": dict(labels or {"app.kubernetes.io/name": name})}
+            meta, spec = {"name": name, "namespace": namespace}, {"minAvailable": 1, "selector": selector}
+            kind = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget"}
+            self.apply({**kind, "metadata": meta, "spec": spec})
+
     def done(self, **outputs: Any) -> None:
         self.register_outputs(outputs)
 

@@ -8,8 +8,19 @@ import pulumi
 
 from infra import versions
 from infra.access import Access
+from infra.addons.controller import Controller
+from infra.addons.credentials import Credentials
+from infra.addons.info import Info, addresses, digest
+from infra.addons.kubeflow import Kubeflow
+from infra.addons.mesh import Mesh
+from infra.addons.monitoring import Monitoring
+from infra.addons.online import Online
+from infra.addons.operators import Operator
+from infra.addons.scheduling import Scheduling
+from infra.addons.tracking import Tracking
 from infra.admission import Admission
 from infra.base import Site
+from infra.cluster import estimate
 from infra.settings import PROJECT, Settings
 from infra.tenancy import Tenancy, namespaces
 
@@ -19,8 +30,34 @@ def deploy(settings: Settings) -> dict[str, Any]:
     site = Site(settings, versions.load(settings.sources), _provider(settings))
     tenancy = Tenancy(site)
     access = Access(site, [tenancy])
-    Admission(site, [tenancy])
-    return {"env": settings.env, "namespaces": [n.name for n in namespaces(settings, site.versions)]}
+    admission = Admission(site, [tenancy])
+    credentials = Credentials(site, [tenancy])
+    certificates = Operator("Certificates", site, [tenancy], ["cert-manager"])
+    mesh = Mesh(site, [tenancy])
+    monitoring = Monitoring(site, [credentials])
+    models = Operator("Models", site, [certificates, mesh], ["seldon-core-operator"])
+    rays = Operator("Ray", site, [tenancy], ["kuberay-operator"])
+    queues = [Scheduling(site, [monitoring])] if settings.gpu else []
+    Kubeflow(site, [credentials, admission])
+    Online(site, [credentials])
+    Tracking(site, [credentials])
+    if settings.monitoring.opencost:
+        Operator("Costs", site, [monitoring], ["opencost"])
+    controller = Controller(site, [access, credentials, models])
+    Info(site, [controller, rays, *queues])
+    return outputs(settings, [n.name for n in namespaces(settings, site.versions)])
+
+
+def outputs(settings: Settings, names: list[str]) -> dict[str, Any]:
+    """What others need to know; no secret among it. ``estimate``: what the month costs, with its cluster."""
+    month = estimate.of_platform(settings)
+    return {
+        "env": settings.env,
+        "digest": digest(settings),
+        "namespaces": names,
+        "addresses": addresses(settings),
+        "estimate": month.as_record(),
+    }
 
 
 def _provider(settings: Settings) -> pulumi.ProviderResource:

@@ -28,6 +28,7 @@ CONFIG = {
     for name in (
         "redisPassword",
         "databasePassword",
+        "pipelinesPassword",
         "storageAccessKey",
         "storageSecretKey",
         "grafanaPassword",
