@@ -20,6 +20,7 @@ from pipelines.run import new_folder
 from seaway.artifacts import read_json
 from seaway.config import Config, duration
 from seaway.errors import SeawayError
+from seaway.release_bundle import publish_pipeline
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # Kubeflow's, of a run
 
@@ -39,6 +40,11 @@ class KubeflowRunner:
         """Hand ``pipeline`` in and follow it; of ``arguments`` the configuration is replaced by the pods'."""
         name = f"{self._config.workload.name} {arguments['run']}"
         made = compiled(self._config, pipeline)
+        try:
+            publish_pipeline(self._config, made.data)
+        except SeawayError as error:
+            text = f"the compiled pipeline is not kept, so what it releases cannot move on: {error}"
+            on_event({"event": "note", "text": text})
         experiment = self.api.experiment()
         self._note(on_event, "", f"handing {name} in", name=name, experiment=experiment)
         parameters = arguments | {"config": made.config.model_dump_json()}

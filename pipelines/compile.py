@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.pods import furnish, pod_config
 from seaway.artifacts import atomic_write
 from seaway.config import Config
+from seaway.release_bundle import publish_pipeline
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class Compiled:
     """``spec``: the pipeline and, beside it, its platform's part, as the Kubeflow Pipelines API takes them.
 
     ``config``: what the pods read; its pipeline.digest is ``digest``, SHA-256 of the file that ``seaway compile``
-    writes. ``steps``: the tasks' names.
+    writes, which is ``data``. ``steps``: the tasks' names.
     """
 
     spec: dict[str, Any]
+    data: bytes
     digest: str
     config: Config
     steps: tuple[str, ...]
@@ -60,4 +62,15 @@ def compiled(config: Config, pipeline: Any = None) -> Compiled:
     pods = pod_config(config)
     pods = pods.model_copy(update={"pipeline": pods.pipeline.model_copy(update={"digest": digest})})
     whole = {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else spec
-    return Compiled(whole, digest, pods, tuple(spec["root"]["dag"]["tasks"]))
+    return Compiled(whole, data, digest, pods, tuple(spec["root"]["dag"]["tasks"]))
+
+
+def kept(config: Config, pipeline: Any) -> Config:
+    """The configuration of a run on this machine, whose compiled pipeline is kept for the release bundle."""
+    from kfp.compiler import Compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pipeline.yaml"
+        Compiler().compile(pipeline_func=pipeline, package_path=str(file))
+        digest = publish_pipeline(config, file.read_bytes())
+    return config.model_copy(update={"pipeline": config.pipeline.model_copy(update={"digest": digest})})

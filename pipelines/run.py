@@ -86,8 +86,10 @@ def run_training(
         from pipelines.cluster import submit
 
         return submit(config, on_event=on_event or Terminal(sys.stdout, explain))
+    from pipelines.compile import kept
+
     pipeline = training_pipeline(config.pipeline)
-    return run_pipeline(pipeline, config, explain=explain, on_event=on_event, runner=runner)
+    return run_pipeline(pipeline, kept(config, pipeline), explain=explain, on_event=on_event, runner=runner)
 
 
 def run_pipeline(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seaway.artifacts import write_json
 from seaway.errors import SeawayError
+from seaway.object_store import Absent
 from seaway.registry import SIGNED
 from seaway.signing import Seal, opened
 from seaway.storage import Storage
@@ -72,6 +73,7 @@ def publish_pipeline(config: Config, definition: bytes) -> str:
 def make(config: Config, version: Version, lineage: Mapping[str, Any]) -> str:
     """Make, sign and publish the bundle of a registered version; its digest. The same content gives the same one.
 
+    Without the compiled pipeline in storage it is made all the same, and cannot move to another environment.
     Raises SeawayError where it cannot be signed or written, or where the compiled pipeline is not the one
     that the configuration names.
     """
@@ -80,11 +82,14 @@ def make(config: Config, version: Version, lineage: Mapping[str, Any]) -> str:
     record = record_of(config, model, lineage)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_json(folder / RECORD, record)
         if record["pipeline"]:
-            definition = store.read(store.join("pipelines", f"{record['pipeline']}.yaml"))
-            _check_pipeline(definition, record["pipeline"], store.uri)
-            (folder / PIPELINE).write_bytes(definition)
+            try:
+                definition = store.read(store.join("pipelines", f"{record['pipeline']}.yaml"))
+                _check_pipeline(definition, record["pipeline"], store.uri)
+                (folder / PIPELINE).write_bytes(definition)
+            except Absent:
+                record["pipeline"] = ""
+        write_json(folder / RECORD, record)
         digest = Seal(config).sign(folder)
         if not store.exists(place(store, digest)):
             store.publish(folder, place(store, digest))
