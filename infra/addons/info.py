@@ -13,6 +13,8 @@ import pulumi
 from infra.addons.online import connection
 from infra.addons.tracking import OWN_BUCKET
 from infra.base import Part, Site
+from infra.cluster.estimate import of_platform
+from infra.cluster import estimate
 from infra.settings import FOLDER, PROJECT, Settings
 
 NAME = "seaway-platform"
@@ -26,10 +28,11 @@ class Info(Part):
         super().__init__("Info", site, after)
         tenancy = site.tenancy
         data = {
-            "stack": f"{pulumi.get_organization()}/{PROJECT}/{pulumi.get_stack()}",
+            "stack": f"{pulumi.get_organization() or 'organization'}/{PROJECT}/{pulumi.get_stack()}",
             "digest": digest(site.settings),
             "settings": site.settings.model_dump_json(),
             "revision": revision(),
+            "estimate": f"{estimate.of_platform(site.settings).monthly:.2f}",  # USD a month, as expected
         }
         for namespace in ("kubeflow", tenancy.training, *tenancy.serving, "seaway-system"):
             meta = {"name": NAME, "namespace": namespace}

@@ -160,7 +160,7 @@ class Facts:
 
     production: bool
     budget: float
-    estimate: float  # USD a month, at the most
+    estimate: float  # USD a month, expected
 
     @staticmethod
     def of(resources: Sequence[Resource]) -> Facts:
@@ -220,7 +220,7 @@ def _selected(r: Resource, labels: Mapping[str, str], resources: Sequence[Resour
 
 
 def within_budget(resources: Sequence[Resource]) -> Problems:
-    """What the stack and its cluster cost in a month, at the most, is within its budget."""
+    """What the stack and its cluster are expected to cost in a month is within its budget."""
     facts = Facts.of(resources)
     if facts.estimate > facts.budget:
         cost = "not told" if facts.estimate == float("inf") else f"{facts.estimate:,.0f} USD"
