@@ -16,6 +16,7 @@ from pulumi import CustomTimeouts, Resource, ResourceOptions
 from infra.settings import FOLDER, Settings
 from infra.versions import Chart, Versions
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe both; the first reads ten times as fast
 PART_OF = {"app.kubernetes.io/part-of": "seaway"}
 Manifest = Mapping[str, Any]
 
@@ -95,7 +96,7 @@ def manifests(name: str, **words: str) -> list[dict[str, Any]]:
     text = (FOLDER / "manifests" / f"{name}.yaml").read_text()
     for word, value in words.items():
         text = text.replace(f"${{{word}}}", value)
-    return [d for d in yaml.safe_load_all(text) if d]
+    return [d for d in yaml.load_all(text, Loader=_LOADER) if d]
 
 
 def with_labels(manifest: Manifest) -> dict[str, Any]:

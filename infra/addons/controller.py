@@ -8,7 +8,6 @@ from typing import Any
 from infra.access import identity
 from infra.base import Part, Site
 from seaway.config import load
-from seaway.keys import IN_PODS
 from serving.controller_manifests import controller
 
 NAMESPACE, CLAIM = "seaway-system", "seaway-controller"
@@ -26,7 +25,6 @@ class Controller(Part):
 
 def objects(site: Site) -> list[dict[str, Any]]:
     """As `python -m serving.controller_manifests` prints them, with the settings' account, keys and storage."""
-    trust = {"configMap": {"name": "model-key"}}
     key = {"secret": {"secretName": "labels-key", "defaultMode": 0o440}}  # one that all can read is refused
     made = controller(
         load(site.env).serving.controller_image,
@@ -34,16 +32,15 @@ def objects(site: Site) -> list[dict[str, Any]]:
         env=site.env,
         releases=site.tenancy.serving,
         claim=CLAIM,
-        mounts={str(IN_PODS.parent): trust, LABELS_KEY: key},
+        mounts={LABELS_KEY: key},
+        storage_secret=None if site.objects.uri else "storage",
+        trust="model-key",
     )
     for manifest in made:
         if manifest["kind"] == "ServiceAccount" and identity(site.settings):
             manifest["metadata"] = {**manifest["metadata"], "annotations": identity(site.settings)}
         if manifest["kind"] == "Deployment":
-            pod = manifest["spec"]["template"]["spec"]
-            pod["priorityClassName"] = "seaway-serving"
-            if not site.objects.uri:
-                pod["containers"][0]["envFrom"] = [{"secretRef": {"name": "storage"}}]
+            manifest["spec"]["template"]["spec"]["priorityClassName"] = "seaway-serving"
     return made
 
 

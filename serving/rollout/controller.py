@@ -29,6 +29,7 @@ from serving.rollout import rules as rules_of
 from serving.rollout import state as states
 from serving.rollout.decisions import NAME, DecisionLog
 from serving.rollout.feeds import Pairs, pairs_of
+from serving.rollout.gauges import Gauges, serve
 from serving.rollout.journal import Journal
 from serving.rollout.loop import BEATEN, Rollout
 from serving.rollout.policy import LONGEST_BLOCK_S
@@ -49,6 +50,7 @@ class Controller:
         self._loops: dict[str, tuple[tuple[Any, ...], Rollout]] = {}
         self._due: dict[str, float] = {}
         self._said = ""
+        self.gauges = Gauges()
 
     def step(self) -> float:
         """One step on every object that is due; seconds until the next one is."""
@@ -58,6 +60,7 @@ class Controller:
         except (OSError, SeawayError) as error:
             self._complain(f"cannot list the objects: {error}")
             return min(LIST_S, 1.0)
+        self.gauges.round(names)
         for gone in set(self._due) - set(names):
             self._due.pop(gone), self._loops.pop(gone, None)
         for name in names:
@@ -73,6 +76,7 @@ class Controller:
                 return LIST_S
             loop = self._loop(obj, state)
             decision = loop.step()
+            self.gauges.note(name, obj, decision.state, rules_of.load(obj))
             if decision.reason == BEATEN:
                 return AGAIN_S
             if decision.state.phase not in UNDER_WAY:
@@ -121,6 +125,7 @@ class Controller:
         )
 
     def _complain(self, text: str) -> None:
+        self.gauges.failed()
         if text != self._said:
             self._said = text
             self.say(text)
@@ -142,18 +147,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", type=Path, metavar="FILE.yaml")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--once", action="store_true", help="one step on every object, then end")
+    parser.add_argument("--metrics-port", type=int, default=0, metavar="PORT", help="a page for Prometheus; 0: none")
     args = parser.parse_args(arguments)
     try:
         overrides = {"home": str(args.home)} if args.home else None
         config = load(args.env, workload=args.workload, overrides=overrides)
-        return run_controller(config, args.once)
+        return run_controller(config, args.once, args.metrics_port)
     except SeawayError as error:
         print(f"controller: {error}", file=sys.stderr, flush=True)
         return 2
 
 
-def run_controller(config: Config, once: bool) -> int:
-    """The controller of a configuration, until a signal; ``once``: one step. The process's exit code."""
+def run_controller(config: Config, once: bool, metrics: int = 0) -> int:
+    """The controller of a configuration, until a signal; ``once``: one step. The process's exit code.
+
+    ``metrics``: port of its page for Prometheus; 0: it has none.
+    """
     from serving.substrate.choose import substrate_of
 
     substrate = substrate_of(config)
@@ -161,6 +170,8 @@ def run_controller(config: Config, once: bool) -> int:
     if once:
         controller.step()
         return 0
+    if metrics:
+        serve(controller.gauges, metrics)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
