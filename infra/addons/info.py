@@ -13,7 +13,6 @@ import pulumi
 from infra.addons.online import connection
 from infra.addons.tracking import OWN_BUCKET
 from infra.base import Part, Site
-from infra.cluster.estimate import of_platform
 from infra.cluster import estimate
 from infra.settings import FOLDER, PROJECT, Settings
 
