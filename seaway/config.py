@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from seaway.errors import SeawayError
 
@@ -192,6 +192,17 @@ class OnlineStore(Section):
     connection: str | None = None  # redis "host:port[,ssl=true,...]"; no password: it would stand in released objects
     password_secret: str | None = None  # kubernetes: Secret whose key `password` the pods get as SEAWAY_REDIS_PASSWORD
 
+    @field_validator("connection")
+    @classmethod
+    def _no_password(cls, connection: str | None) -> str | None:
+        if connection and "password=" in connection.lower():
+            # no ValueError: that one is told with the value
+            raise SeawayError(
+                "key 'online_store.connection' holds a password, which files and released objects would show: "
+                "take it out and set SEAWAY_REDIS_PASSWORD in the environment (pods: online_store.password_secret)"
+            )
+        return connection
+
 
 class Storage(Section):
     """Object storage for data, step results, bundles and releases: what pods share. None: files below home."""
@@ -216,7 +227,10 @@ class Serving(Section):
     gateway: str = "istio-ingressgateway"  # kubernetes: workload whose pods count what callers get
     url: str | None = None  # kubernetes: base address at which that gateway answers; None: not told in `status`
     mounts: dict[str, dict[str, Any]] = Field(default_factory=dict)  # kubernetes: folder -> volume source
-    log: str | None = None  # folder for prediction logs, as the servers see it; None: home/answers
+    # folder or storage URI for prediction logs, as the servers see it; None: home/answers, or on kubernetes with
+    # storage its answers/
+    log: str | None = None
+    trust: str | None = None  # kubernetes: ConfigMap whose model.pub the pods trust; None: mounts hold trust.public_key
 
 
 class Trust(Section):

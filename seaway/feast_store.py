@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.feast_import import import_feast
 from seaway.online import project_name
+from seaway.online_stores import PASSWORD, redis_password
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -60,8 +62,17 @@ def _online_settings(online: dict[str, Any]) -> dict[str, Any]:
         return {"type": "sqlite", "path": str(Path(online["path"]).resolve())}
     if online.get("type") == "redis" and online.get("connection"):
         # one writer, whose later write is the newer state even within the same second
-        return {"type": "redis", "connection_string": online["connection"], "skip_dedup": True}
+        return {"type": "redis", "connection_string": _connection(online["connection"]), "skip_dedup": True}
     raise SeawayError(f"online store {online!r}: give type sqlite with a path, or type redis with a connection")
+
+
+def _connection(connection: str) -> str:
+    """Feast takes the password as a part of the address; this text is never written anywhere."""
+    password = redis_password()
+    if "," in password:  # Feast divides the text at commas
+        raise SeawayError(f"the password in {PASSWORD} has a comma, which Feast cannot take: choose another one")
+    # quoted, or Feast would read digits as a number
+    return f"{connection},password={json.dumps(password)}" if password else connection
 
 
 def definitions(config: Config) -> list[Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # servers load keys too, and need no configuration
     from seaway.config import Config
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")  # those of the signature format
+IN_PODS = Path("/var/run/seaway/trust/model.pub")  # of the ConfigMap that serving.trust names, in every pod
 _MAX = 1 << 16  # bytes of a key file
 
 
@@ -113,6 +114,8 @@ def _private_path(config: Config) -> Path:
 
 
 def _public_path(config: Config) -> Path:
+    if config.trust.public_key is None and config.serving.trust and IN_PODS.exists():
+        return IN_PODS
     return _path(config.trust.public_key, config.home / "keys" / "model.pub")
 
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from seaway.errors import SeawayError
 from seaway.online_format import decode_timestamp
 
+# named, not held: a connection stands in released objects and files, so the password is in the environment
+PASSWORD = "SEAWAY_REDIS_PASSWORD"  # noqa: S105
 Row = tuple[dict[str, bytes], int | None]  # value by feature name, event time in microseconds
 
 
@@ -77,6 +79,11 @@ def _micros(stamp: Any) -> int:
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
 
 
+def redis_password() -> str:
+    """What the environment gives; "" for a server that asks for none."""
+    return os.environ.get(PASSWORD, "")
+
+
 class RedisStore:
     """All views of an entity are fields of one hash; one round trip a read."""
 
@@ -94,6 +101,8 @@ class RedisStore:
         for option in options:
             name, _, value = option.partition("=")
             settings[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
+        if password := redis_password():
+            settings["password"] = password
         self._client = redis.Redis(host=host, port=int(port or 6379), **settings)
         self._project = project.encode()
         self._fields = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LIST = ".seaway.json"  # the list of a published folder's files
 _AT_ONCE = 8  # transfers
+ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_REGION"  # as the cloud's own programs call them
 
 
 def is_uri(where: str) -> bool:
@@ -35,11 +36,12 @@ def is_uri(where: str) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """One object: its URI, size in bytes and time of the last write."""
+    """One object: its URI, size in bytes, time of the last write, entity tag."""
 
     uri: str
     size: int
     written: datetime
+    tag: str  # changes with the bytes, where the service gives one
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,24 @@ class Storage:
         own = cls.of(config)
         return own if own and parts(own.uri)[0] == parts(uri)[0] else cls(uri)
 
+    @classmethod
+    def by_environment(cls, uri: str) -> Storage:
+        """For a process that has no configuration: endpoint and region as the environment names them."""
+        return cls(uri.rstrip("/"), os.environ.get(ENDPOINT), os.environ.get(REGION))
+
     def join(self, *parts: str) -> str:
         return "/".join([self.uri.rstrip("/"), *(part.strip("/") for part in parts)])
 
     # single objects
 
-    def read(self, uri: str) -> bytes:
-        """An object's bytes; Absent where there is none."""
+    def read(self, uri: str, *, start: int = 0) -> bytes:
+        """An object's bytes, those from ``start`` on; Absent where there is none."""
         import obstore
 
         store, path = self._place(uri)
         with explained(uri):
-            return bytes(obstore.get(store, path).bytes())
+            options = {"range": {"offset": start}} if start else None
+            return bytes(obstore.get(store, path, options=options).bytes())
 
     def write(self, uri: str, data: bytes, *, new: bool = False) -> None:
         """Write an object whole; ``new``: refuse, with SeawayError, where one is there already."""
@@ -121,7 +129,7 @@ class Storage:
         base = uri.rstrip("/")
         found = [(item["path"].removeprefix(path).lstrip("/"), item) for item in listed]
         return [
-            Found(f"{base}/{quoted(base, name)}", int(item["size"]), item["last_modified"])
+            Found(f"{base}/{quoted(base, name)}", int(item["size"]), item["last_modified"], item["e_tag"] or "")
             for name, item in sorted(found, key=lambda pair: pair[0])
             if name and name.rpartition("/")[2] != LIST
         ]

@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seaway.errors import SeawayError
+from seaway.keys import IN_PODS
+from serving.pod_parts import Parts, storage_environment
 
 NAME = "seaway-controller"
 HOME = "/home/seaway"  # logs of decisions, journals, the ledger
+METRICS_PORT = 8000
 STUCK_S = 300  # a loop that has not come round for so long is restarted
 _ALIVE = "import os, sys, time; sys.exit(time.time() - os.stat(sys.argv[1]).st_mtime > float(sys.argv[2]))"
 # API group -> resource -> verbs. Whoever starts a release makes the object; the controller only changes it.
@@ -36,6 +39,8 @@ def controller(
     releases: Sequence[str] = (),
     claim: str | None = None,
     mounts: Mapping[str, Mapping[str, Any]] | None = None,
+    storage_secret: str | None = None,
+    trust: str | None = None,
     schedule: str | None = None,
     resources: Mapping[str, Any] | None = None,
     name: str = NAME,
@@ -47,6 +52,8 @@ def controller(
     ``mounts``: folder -> volume source, read only: configuration, the trusted key, and the bundles under the
     paths that the model servers have them at: without those nothing is promoted. Where labels confirm, also the
     prediction logs, the label feed and its key.
+    ``storage_secret``: Secret with the keys of object storage, where bundles and prediction logs lie there.
+    ``trust``: ConfigMap with the trusted key, as the servers have it (serving.trust).
     ``schedule``: a cron expression; then it takes one step at each time (``--once``) instead of running on.
     """
     if not re.fullmatch(r"\S+", image) or "{" in image:
@@ -57,7 +64,9 @@ def controller(
     objects = [account | {"automountServiceAccountToken": False}]
     for where in dict.fromkeys(releases or (namespace,)):
         objects += [_role(name, where, labels), _binding(name, where, namespace, labels)]
-    pod = _pod(image, env, workload, claim, mounts or {}, bool(schedule), resources, name)
+    mounts = dict(mounts or {}) | ({str(IN_PODS.parent): {"configMap": {"name": trust}}} if trust else {})
+    pod = _pod(image, env, workload, claim, mounts, bool(schedule), resources, name)
+    pod["containers"][0]["env"] += storage_environment(Parts(storage_secret=storage_secret))
     if schedule:
         objects.append(_cron_job(name, namespace, labels, pod, schedule))
     else:
@@ -108,7 +117,7 @@ def _pod(
     container: dict[str, Any] = {
         "name": "controller",
         "image": image,
-        "command": command + (["--once"] if once else []),
+        "command": command + (["--once"] if once else ["--metrics-port", str(METRICS_PORT)]),
         "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": dict(
             resources or {"requests": {"cpu": "100m", "memory": "160Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
@@ -123,6 +132,7 @@ def _pod(
     given = {f"mount-{i}": (path, source) for i, (path, source) in enumerate(mounts.items())}
     container["volumeMounts"] += [{"name": n, "mountPath": p, "readOnly": True} for n, (p, _) in given.items()]
     if not once:
+        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
         alive = {"exec": {"command": ["python", "-c", _ALIVE, f"{HOME}/run/alive", str(STUCK_S)]}}
         container["startupProbe"] = {**alive, "periodSeconds": 2, "failureThreshold": 60, "timeoutSeconds": 5}
         container["livenessProbe"] = {**alive, "periodSeconds": 60, "failureThreshold": 2, "timeoutSeconds": 10}
@@ -196,13 +206,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--mount", action="append", default=[], metavar="FOLDER=KIND:NAME", help="read only: configmap, secret or claim"
     )
     args = parser.parse_args(arguments)
-    serving = load(args.env).serving
+    config = load(args.env)
+    serving = config.serving
     listed = controller(
         serving.controller_image,
         serving.namespace,
         env=args.env,
         claim=args.claim,
         mounts=dict(_mount(text) for text in args.mount),
+        storage_secret=config.storage.secret,
+        trust=serving.trust,
         schedule=args.schedule,
     )
     print(json.dumps({"apiVersion": "v1", "kind": "List", "items": listed}, indent=2))

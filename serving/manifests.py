@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seaway.errors import SeawayError
+from serving.pod_parts import Parts, furnish
 
 API_VERSION = "machinelearning.seldon.io/v1"
 CLASS_VARIABLE = "MODEL_NAME"  # names the Python class that the image's launcher serves
@@ -24,7 +25,7 @@ class Predictor:
 
     name: str
     traffic: int
-    bundle: str  # folder of the model bundle, as the server sees it
+    bundle: str  # folder of the model bundle, as the server sees it, or its URI in object storage
     online_store: Mapping[str, Any] = field(default_factory=dict)
     project: str = "seaway"
     version: str = ""  # the registry's version; becomes the label and annotation `version`
@@ -43,6 +44,7 @@ def seldon_deployment(
     image: str = "seaway-serve:dev",
     resources: Mapping[str, Any] | None = None,
     mounts: Mapping[str, Mapping[str, Any]] | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """The SeldonDeployment (v1) to apply; checked. ``resources``: the container's requests and limits.
 
@@ -62,7 +64,7 @@ def seldon_deployment(
             "name": name,
             "protocol": "seldon",
             "annotations": {"seldon.io/no-engine": "true"},
-            "predictors": [_predictor(p, image, resources, mounts or {}) for p in predictors],
+            "predictors": [_predictor(p, image, resources, mounts or {}, parts or Parts()) for p in predictors],
         },
     }
     validate(obj)
@@ -70,7 +72,11 @@ def seldon_deployment(
 
 
 def _predictor(
-    predictor: Predictor, image: str, resources: Mapping[str, Any] | None, mounts: Mapping[str, Mapping[str, Any]]
+    predictor: Predictor,
+    image: str,
+    resources: Mapping[str, Any] | None,
+    mounts: Mapping[str, Mapping[str, Any]],
+    parts: Parts,
 ) -> dict[str, Any]:
     values = {
         "bundle": predictor.bundle,
@@ -108,6 +114,7 @@ def _predictor(
         container["volumeMounts"].append({"name": name, "mountPath": folder, "readOnly": not written})
         if written:
             pod["securityContext"] = {"fsGroup": 8888}
+    furnish(pod, values, parts)
     return {
         "name": predictor.name,
         "traffic": predictor.traffic,

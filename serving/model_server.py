@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,8 @@ import numpy as np
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.signing import opened
+from seaway.storage import is_uri
+from serving.pod_parts import BUNDLE
 from serving.wire import MAX_NUMBER, Refused, guard, header_id, read_request
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class ModelServer:
         public_key: str = "",
         **further: Any,
     ):
-        self.bundle = Path(bundle)
+        self.bundle = _folder(bundle)
         self.online_store = json.loads(online_store)
         self.project, self.log, self.digest, self.public_key = project, log, digest, public_key
         if further:
@@ -59,7 +62,7 @@ class ModelServer:
     def _load(self, registry: Any) -> None:
         from seaway.online import OnlineReader
         from serving.metrics import ServerMetrics
-        from serving.prediction_log import AnswerLog, file_of
+        from serving.object_log import log_of
 
         read = self._trusted()
         record = json.loads(read("model.json"))
@@ -83,7 +86,7 @@ class ModelServer:
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
         self.counts = ServerMetrics(registry)
         lost = self.counts.lost.inc
-        self._answers = AnswerLog(file_of(self.log), self.lineage["model_version"], lost) if self.log else None
+        self._answers = log_of(self.log, self.lineage["model_version"], lost) if self.log else None
 
     def _trusted(self) -> Callable[[str], bytes]:
         """Gives the bytes of the bundle's files, each as it was signed; SeawayError for a bundle that is not."""
@@ -168,6 +171,15 @@ class ModelServer:
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         return self._session.run(["probability"], {"features": features})[0]
+
+
+def _folder(bundle: str) -> Path:
+    """Where a bundle lies: one that is named by its URI has been fetched by the pod's init container."""
+    if not is_uri(bundle):
+        return Path(bundle)
+    if not os.environ.get(BUNDLE):
+        raise SeawayError(f"the bundle {bundle} is not here: fetch it (serving.fetch_bundle) and name it by {BUNDLE}")
+    return Path(os.environ[BUNDLE])
 
 
 def _session(model: bytes, width: int) -> Any:

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import canonical_json, read_json, write_json
+from seaway.bundles import local_copy, publish
 from seaway.config import Config
 from seaway.errors import SeawayError
-from seaway.keys import public_key
+from seaway.keys import IN_PODS, public_key
 from seaway.online import project_name
-from seaway.signing import Seal
+from seaway.signing import Seal, opened
+from seaway.storage import Storage, is_uri
 from serving import manifests
+from serving.pod_parts import Parts
 from serving.rollout import state as states
 from serving.rollout.rules import Rules
 from serving.rollout.state import State
+from serving.signals.objects import ObjectFolder
 
 FAULTY = "serving.faults.FaultyModelServer"
 
@@ -87,7 +91,7 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
     if champion and str(champion["version"]) == str(candidate["version"]):
         champion = None  # it is the champion already: serve it
     for version in (candidate, champion):
-        if version and not (Path(version["bundle"]) / "model.onnx").exists():
+        if version and not _there(config, str(version["bundle"])):
             raise SeawayError(
                 f"release {name!r}: the bundle {version['bundle']} of version {version['version']} is gone"
             )
@@ -106,6 +110,7 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
         listed,
         image=config.serving.image,
         mounts=config.serving.mounts,
+        parts=Parts.of(config),
     )
     folder = config.home / "releases" / name
     return Plan(name, config.workload.name, candidate, champion, faults, folder, store, obj, rules)
@@ -120,21 +125,22 @@ def harmed(config: Config, request: Mapping[str, Any], faults: Mapping[str, Any]
     from seaway.registry import CHAMPION, Registry
 
     candidate = dict(request["candidate"])
-    _trust(config, candidate)  # what is not trusted as it is must not get a signature by being copied
+    # what is not trusted as it is must not get a signature by being copied
+    original = local_copy(config, str(candidate["bundle"]), _trust(config, candidate)["digest"])
     version, name = f"{candidate['version']}-harmed", f"{request['name']}-harmed"
     folder = config.home / "releases" / name / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(candidate["bundle"], folder)
+    shutil.copytree(original, folder)
     identity = read_json(folder / "identity.json") if (folder / "identity.json").exists() else {}
     write_json(folder / "identity.json", {**identity, "version": version})
-    Seal(config).sign(folder)
+    place = publish(config, folder, Seal(config).sign(folder))
     champion = Registry.of(config).find(CHAMPION)
     return {
         **request,
         "name": name,
         "version": version,
-        "bundle": str(folder),
-        "candidate": {**candidate, "version": version, "bundle": str(folder), "label": "harmed on purpose"},
+        "bundle": place,
+        "candidate": {**candidate, "version": version, "bundle": place, "label": "harmed on purpose"},
         "champion": champion.as_record() if champion else dict(request["candidate"]),
         "faults": dict(faults),
     }
@@ -157,7 +163,7 @@ def predictor(
     return manifests.Predictor(
         name=predictor_name(version),
         traffic=traffic,
-        bundle=str(version["bundle"]),
+        bundle=_served(config, str(version["bundle"])),
         online_store=store,
         project=project_name(config.workload.name),
         version=str(version["version"]),
@@ -167,9 +173,24 @@ def predictor(
     )
 
 
-def answers_folder(config: Config) -> Path:
+def answers_folder(config: Config) -> Path | ObjectFolder:
     """Where the servers log their answers: one folder for all releases, since a predictor's spec names it."""
-    return Path(config.serving.log) if config.serving.log else config.home / "answers"
+    store = Storage.of(config) if config.serving.substrate != "local" else None
+    where = config.serving.log or (store.join("answers") if store else "")
+    if is_uri(where):
+        return ObjectFolder(Storage.holding(config, where), where.rstrip("/"))
+    return Path(where) if where else config.home / "answers"
+
+
+def _there(config: Config, bundle: str) -> bool:
+    if is_uri(bundle):
+        return Storage.holding(config, bundle).exists(bundle)
+    return (Path(bundle) / "model.onnx").exists()
+
+
+def _served(config: Config, bundle: str) -> str:
+    """The bundle as its server finds it: pods fetch a URI themselves, a process of this machine needs the files."""
+    return bundle if config.serving.substrate != "local" else str(local_copy(config, bundle))
 
 
 def _log(config: Config) -> dict[str, str]:
@@ -186,5 +207,7 @@ def _trust(config: Config, version: Mapping[str, Any]) -> dict[str, str]:
     # a copy that is harmed on purpose is signed, and not registered
     registered = known is not None and known.bundle == str(version["bundle"])
     expected = registry.signed(known).tags.get(SIGNED, "") if registered else ""
-    digest = Seal(config).verify(Path(version["bundle"]), expected)
-    return {"digest": digest, "public_key": str(public_key(config))}
+    trusted = public_key(config)
+    digest = opened(local_copy(config, str(version["bundle"]), expected), trusted, expected).digest
+    in_pods = config.serving.substrate != "local" and config.serving.trust
+    return {"digest": digest, "public_key": str(IN_PODS if in_pods else trusted)}

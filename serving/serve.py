@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import read_json
+from seaway.bundles import local_copy
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import MICRO
@@ -70,7 +71,8 @@ def ask(config: Config, request: Mapping[str, str], *, url: str | None = None, e
     from seaway.registry import CHAMPION, Registry
 
     if url is None:
-        inputs = tuple(read_json(Path(Registry.of(config).get(CHAMPION).bundle) / "model.json")["features"]["inputs"])
+        bundle = local_copy(config, Registry.of(config).get(CHAMPION).bundle)
+        inputs = tuple(read_json(bundle / "model.json")["features"]["inputs"])
         status = _status(config)
     else:
         inputs, status = tuple(resolve(config.workload.features, config.root).inputs), url

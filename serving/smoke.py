@@ -8,9 +8,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from seaway.bundles import local_copy
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
+from seaway.keys import public_key
 from seaway.online import request_of
 from seaway.signing import opened
 from serving import manifests
@@ -60,7 +62,7 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     from components.train.export import onnx_scores, session
     from seaway.parity import compare
 
-    spec, models = resolve(config.workload.features, config.root), _models(plan)
+    spec, models = resolve(config.workload.features, config.root), _models(config, plan)
     answers = pl.read_parquet(log).filter(pl.col("status") == 200, pl.col("features").is_not_null()).sort("row")
     answers = answers.filter(pl.col("version").is_in(list(models)))
     if answers.is_empty():
@@ -84,12 +86,13 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     )
 
 
-def _models(plan: Plan) -> dict[str, bytes]:
+def _models(config: Config, plan: Plan) -> dict[str, bytes]:
     """The ONNX models by version, as their bundles were signed; one that was changed since is not among them."""
     found = {}
     for version, name in plan.predictors.items():
         named = manifests.parameters(manifests.predictors(plan.obj)[name])
         with contextlib.suppress(SeawayError):
-            sealed = opened(Path(named["bundle"]), Path(named["public_key"]), named["digest"])
+            folder = local_copy(config, named["bundle"], named["digest"])
+            sealed = opened(folder, public_key(config), named["digest"])
             found[version] = sealed.read("model.onnx")
     return found

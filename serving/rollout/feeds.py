@@ -10,6 +10,7 @@ from seaway.config import Config
 from serving.rollout.rules import Rules
 from serving.rollout.state import State
 from serving.signals.labels import LabelFeed, feed_of, read_key
+from serving.signals.objects import ObjectFolder
 from serving.signals.pairs import PairFeed
 
 
@@ -18,7 +19,7 @@ class Pairs:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | ObjectFolder,
         labels: Callable[[], LabelFeed] | None,
         rules: Rules,
         *,
@@ -56,7 +57,7 @@ def pairs_of(
     *,
     stable: str | None,
     canary: str | None,
-    folder: Path,
+    folder: Path | ObjectFolder,
     on_event: Callable[[str], None] = print,
 ) -> Pairs | None:
     """The source for one release; None when its rules compare nothing on pairs. ``folder``: of all answers."""

@@ -28,24 +28,35 @@ from serving.rollout.rules import Rules
 from serving.signals.firsts import Firsts, Put, key_of
 from serving.signals.labels import LabelFeed
 from serving.signals.lines import Tail
+from serving.signals.objects import ObjectFolder, ObjectTail
 
 APART = 60.0  # seconds: an id that comes again later is another request
 CHUNK = 20_000  # values at a time
 
 
 class PairFeed:
-    """Reads ``folder``, the prediction logs of one deployment (``<log>/<deployment>``), and ``labels``.
+    """Reads ``folder``, the prediction logs of one deployment (``<log>/<deployment>``, or in storage), and ``labels``.
 
     ``stable`` and ``canary``: the versions as the models report them; ``since``: seconds since the epoch.
     """
 
-    def __init__(self, folder: Path, labels: LabelFeed | None, rules: Rules, *, stable: str, canary: str, since: float):
+    def __init__(
+        self,
+        folder: Path | ObjectFolder,
+        labels: LabelFeed | None,
+        rules: Rules,
+        *,
+        stable: str,
+        canary: str,
+        since: float,
+    ):
         if stable == canary:
             raise SeawayError(f"both predictors report version {stable!r}: their answers cannot be told apart")
-        self.folder, self.labels, self.rules, self.since = Path(folder), labels, rules, since
+        self.folder, self.labels, self.rules, self.since = folder, labels, rules, since
         self._answers = {stable: Firsts(), canary: Firsts()}
         self._stable, self._canary = self._answers[stable], self._answers[canary]
-        self._tail = Tail(folder, since - APART)  # older releases' logs are not read again
+        tail = ObjectTail if isinstance(folder, ObjectFolder) else Tail
+        self._tail = tail(folder, since - APART)  # older releases' logs are not read again
         self._bounds: dict[str, Any] = dict(rules.pairs)
         if rules.loss and labels is not None:
             self._bounds["loss"] = rules.loss.bound

@@ -1,0 +1,91 @@
+"""What a model server's pod gets beside its container: the bundle, the trusted key, secrets as environment. Pure.
+
+A bundle that is a URI is fetched and checked by an init container, into a volume that the server only reads. So
+the server starts with its model there, and needs no access to storage unless it logs its answers there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seaway.keys import IN_PODS
+from seaway.online_stores import PASSWORD
+from seaway.storage import ENDPOINT, REGION, is_uri
+
+if TYPE_CHECKING:
+    from seaway.config import Config
+
+BUNDLE = "SEAWAY_BUNDLE"  # the folder in which the server finds a bundle that is named by its URI
+FOLDER = "/bundle/model"
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Names of what is in the namespace, and where storage is; nothing of it is a secret itself."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    storage_secret: str | None = None  # Secret with the keys CREDENTIALS
+    password_secret: str | None = None  # Secret with the key ``password`` of the online store
+    trust: str | None = None  # ConfigMap with model.pub
+
+    @classmethod
+    def of(cls, config: Config) -> Parts:
+        storage = config.storage
+        return cls(
+            storage.endpoint,
+            storage.region,
+            storage.secret,
+            config.online_store.password_secret if config.online_store.type == "redis" else None,
+            config.serving.trust,
+        )
+
+
+def furnish(pod: dict[str, Any], values: Mapping[str, Any], parts: Parts) -> None:
+    """Add to ``pod``, whose only container is the server with the class parameters ``values``, what it needs."""
+    server = pod["containers"][0]
+    trusts = bool(parts.trust) and values.get("public_key") == str(IN_PODS)
+    if trusts:
+        # no subPath: then a new key would reach running pods
+        pod["volumes"].append({"name": "trust", "configMap": {"name": parts.trust}})
+        server["volumeMounts"].append({"name": "trust", "mountPath": str(IN_PODS.parent), "readOnly": True})
+    if parts.password_secret:
+        server["env"].append(_secret(PASSWORD, parts.password_secret, "password"))
+    if is_uri(str(values.get("log", ""))):
+        server["env"] += storage_environment(parts)
+    if is_uri(str(values["bundle"])):
+        pod["volumes"].append({"name": "bundle", "emptyDir": {"sizeLimit": "2Gi"}})
+        pod["initContainers"] = [_fetcher(server, values, parts)]
+        server["volumeMounts"].append({"name": "bundle", "mountPath": "/bundle", "readOnly": True})
+        server["env"].append({"name": BUNDLE, "value": FOLDER})
+
+
+def storage_environment(parts: Parts) -> list[dict[str, Any]]:
+    """How a process in a pod reaches the storage: where it is, and the keys' names."""
+    places = {ENDPOINT: parts.endpoint, REGION: parts.region}
+    found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in places.items() if value]
+    return found + [_secret(name, parts.storage_secret, name) for name in CREDENTIALS if parts.storage_secret]
+
+
+def _fetcher(server: Mapping[str, Any], values: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    command = ["python", "-m", "serving.fetch_bundle", "--uri", str(values["bundle"]), "--folder", FOLDER]
+    if values.get("digest"):
+        command += ["--digest", str(values["digest"]), "--key", str(values["public_key"])]
+    # the same key and mounts as the server, which have been added by now; the volume, to write
+    mounts = [*server["volumeMounts"], {"name": "bundle", "mountPath": "/bundle"}]
+    return {
+        "name": "bundle",
+        "image": server["image"],
+        "command": command,
+        "env": storage_environment(parts),
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}},
+        "securityContext": dict(server["securityContext"]),
+        "volumeMounts": mounts,
+    }
+
+
+def _secret(variable: str, secret: str | None, key: str) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
