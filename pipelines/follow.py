@@ -42,15 +42,15 @@ class Follower:
 
     def follow(self, poll: float, timeout: float, clock: Clock, pause: Pause) -> str:
         """The run's final state; TimeoutError after ``timeout`` seconds, RuntimeError when the run has failed."""
-        deadline, silent = clock() + timeout, 0.0
+        deadline, silent = clock() + timeout, None
         while True:
             try:
                 run = self._api.run(self._run)
-                silent = 0.0
+                silent = None
             except ApiError as error:
-                if not error.transient or (silent and clock() - silent > PATIENCE):
+                if not error.transient or (silent is not None and clock() - silent > PATIENCE):
                     raise
-                if not silent:
+                if silent is None:
                     silent = clock()
                     self._on_event({"event": "note", "text": f"asking again: {str(error).splitlines()[0]}"})
             else:
@@ -63,11 +63,11 @@ class Follower:
 
     def _take(self, run: V2beta1Run, now: float) -> None:
         for step in steps(run):
-            if step.name in self._over or step.state in ("", "RUNTIME_STATE_UNSPECIFIED"):
-                continue
+            if step.name in self._over or step.state in ("", "RUNTIME_STATE_UNSPECIFIED", "SKIPPED"):
+                continue  # what comes after a failed step is listed without a state
             self._listen(step)
             told = self._told.setdefault(step.name, [])
-            if step.state in ("SUCCEEDED", "SKIPPED"):
+            if step.state == "SUCCEEDED":
                 self._finish(step)
             elif step.state == "FAILED" and run.state in FINAL:  # before, it may be of the try before a resume
                 self._over.add(step.name)

@@ -7,9 +7,8 @@ in the same hash of the node's path); where the group's child does not have the 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
@@ -34,8 +33,8 @@ def steps(run: V2beta1Run) -> list[StepState]:
     drivers = {t.display_name for t in tasks if t.display_name and t.display_name.endswith(_DRIVER)}
     groups = [t for t in tasks if f"{t.display_name}{_DRIVER}" in drivers and t.display_name != _ROOT]
     groups.sort(key=lambda t: t.start_time.timestamp() if t.start_time else 0.0)
-    retries = _retries(run)
-    return [StepState(t.display_name, t.state or "", _seconds(t), _pods(t, retries)) for t in groups]
+    templates = _templates(run.pipeline_spec or {})
+    return [StepState(t.display_name, t.state or "", _seconds(t), _pods(t, templates)) for t in groups]
 
 
 def failed_driver(run: V2beta1Run) -> str:
@@ -53,25 +52,35 @@ def _seconds(task: V2beta1PipelineTaskDetail) -> float:
     return max((task.end_time - task.start_time).total_seconds(), 0.0)
 
 
-def _pods(group: V2beta1PipelineTaskDetail, retries: int) -> tuple[str, ...]:
+def _pods(group: V2beta1PipelineTaskDetail, templates: dict[str, tuple[str, int | None]]) -> tuple[str, ...]:
+    template, retries = templates.get(group.display_name, ("system-container-impl", None))
     for child in group.child_tasks or []:
         workflow, _, number = (child.pod_name or "").rpartition("-")
         node = f"{workflow}.{_ROOT}.{group.display_name}.executor"
         if number != str(_fnv(node)):
             continue
-        if not retries:
-            return (f"{workflow}-system-container-impl-{number}",)
-        prefix = f"{workflow}-retry-system-container-impl"
-        return tuple(f"{prefix}-{_fnv(f'{node}({n})')}" for n in range(retries + 1))
+        attempts = [node] if retries is None else [f"{node}({n})" for n in range(retries + 1)]
+        return tuple(f"{workflow}-{template}-{_fnv(attempt)}" for attempt in attempts)
     return ()
 
 
-def _retries(run: V2beta1Run) -> int:
-    parameters = (run.runtime_config and run.runtime_config.parameters) or {}
-    try:
-        return int(json.loads(parameters["config"])["pipeline"]["retries"])
-    except (KeyError, TypeError, ValueError):
-        return 0
+def _templates(whole: dict[str, Any]) -> dict[str, tuple[str, int | None]]:
+    """By task: the template of its pods, named as the API server names it, and how often it is tried again."""
+    spec = whole.get("pipeline_spec", whole)
+    platform = whole.get("platform_spec", {}).get("platforms", {}).get("kubernetes", {})
+    executors = platform.get("deploymentSpec", {}).get("executors", {})
+    found = {}
+    for name, task in spec.get("root", {}).get("dag", {}).get("tasks", {}).items():
+        component = spec["components"].get(task["componentRef"]["name"], {})
+        template, policy = "system-container-impl", task.get("retryPolicy")
+        if policy is not None:
+            template = f"retry-{template}"
+        metadata = executors.get(component.get("executorLabel"), {}).get("podMetadata")
+        if metadata is not None:
+            counts = (len(metadata.get(kind, {})) for kind in ("annotations", "labels"))
+            template = f"metadata-{'-'.join(map(str, counts))}-{template}"
+        found[name] = template, None if policy is None else int(policy.get("maxRetryCount", 0))
+    return found
 
 
 def _fnv(text: str) -> int:
