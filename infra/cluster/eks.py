@@ -76,6 +76,10 @@ class Eks(Cloud):
         wanted = self.settings
         key = wanted.key or self.make("kms.Key", "secrets", keep=True, **self.fixed["key"]).arn
         role, may = self._role("cluster")
+        # made first: the cluster would make one that keeps its lines, and their price, for ever
+        may.append(
+            self.make("cloudwatch.LogGroup", "logs", name=f"/aws/eks/{wanted.name}/cluster", **self.fixed["logs"])
+        )
         allow = list(wanted.access.allow)
         cluster = self.make(
             "eks.Cluster",

@@ -19,7 +19,9 @@ class Gke(Cloud):
     def __init__(self, settings: Settings, monthly_usd: float) -> None:
         words, labels = {"project": str(settings.project)}, {"seaway": settings.name}
         place = {"project": settings.project, "region": settings.region}
-        super().__init__("gke", "gcp", settings, words, default_labels=labels, **place)
+        # budgets are asked for in the name of a project
+        quota = {"billing_project": settings.project, "user_project_override": True}
+        super().__init__("gke", "gcp", settings, words, default_labels=labels, **place, **quota)
         budget.of_gcp(self, monthly_usd)
         self.number = self.sdk.organizations.get_project_output(project_id=settings.project).number
         cluster = self._control_plane(*self._network())

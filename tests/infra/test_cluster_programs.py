@@ -80,6 +80,8 @@ def test_the_api_server_of_eks_is_private_and_open_to_named_networks_alone(eks):
     assert cluster["vpcConfig"]["publicAccessCidrs"] == ["198.51.100.0/24"]
     assert cluster["encryptionConfig"]["resources"] == ["secrets"] and cluster["encryptionConfig"]["provider"]["keyArn"]
     assert "audit" in cluster["enabledClusterLogTypes"]
+    (logs,) = of(eks, ":LogGroup").values()
+    assert logs["name"] == "/aws/eks/seaway-prod/cluster" and logs["retentionInDays"] == 90
     assert cluster["accessConfig"] == {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": False}
     closed = made(EKS.model_copy(update={"access": settings.Access(admins=EKS.access.admins)}))
     (cluster,) = of(closed, ":eks/cluster:Cluster").values()
