@@ -188,6 +188,8 @@ class PipelinesApi:
                 made=lost,
             ) from None
         except (ApiTypeError, ApiValueError, ValueError, AttributeError, TypeError) as error:
+            if isinstance(error.__context__, ApiException):  # the client stumbles over a failure without a body
+                raise self._explained(error.__context__, what) from None
             answer = error
         if answer is None or isinstance(answer, str | Exception):
             raise ApiError(
@@ -201,8 +203,8 @@ class PipelinesApi:
         status, host = int(getattr(error, "status", 0) or 0), self._settings.host
         said = _message(error)
         if not status:  # TLS: the client reports it without a status
-            advice = "name its authority's certificates in pipeline.ca_file"
-            return ApiError(f"the certificate of {host} is not trusted: {_short(said or error)}\n  {advice}")
+            advice = "If no public authority has signed its certificate, name that authority's in pipeline.ca_file."
+            return ApiError(f"there is no TLS connection to {host}: {_short(said)}\n  {advice}")
         head = f"the Kubeflow Pipelines API at {host} refused to {what} ({status}): {_short(said)}"
         advice = {
             401: "It does not know who asks: give a valid token in pipeline.token_file.",

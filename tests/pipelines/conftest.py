@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # kfp_server, kfp_contract
+
 
 @pytest.fixture(scope="session")
 def small():
