@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from infra.policies.rules import Resource
+
 RESTRICTED = {
     "runAsNonRoot": True,
     "allowPrivilegeEscalation": False,
@@ -49,3 +53,38 @@ BAD_PODS = [
     ({"container": {"resources": {"requests": {"cpu": "9999"}}}}, "exceeded quota"),
     ({"container": {"resources": {"requests": {"memory": "9Ti"}, "limits": {"memory": "9Ti"}}}}, "exceeded quota"),
 ]
+
+
+SHADOW = {"shadow": True, "traffic": 20}
+GOOD_WEIGHTS = [
+    [{"traffic": 100}],
+    [{}],
+    [{"traffic": 90}, {"traffic": 10}],
+    [{"traffic": 100}, {"traffic": 0}],
+    [{"traffic": 100}, SHADOW],
+    [{"traffic": 60}, {"traffic": 40}, SHADOW],
+]
+BAD_WEIGHTS = [
+    ([{"traffic": -10}, {"traffic": 110}], "0 to 100"),
+    ([{"traffic": 200}, {"traffic": -100}], "0 to 100"),
+    ([{"traffic": 90}, {"traffic": 20}], "sum to 100"),
+    ([{"traffic": 90}, {"traffic": 5}], "sum to 100"),
+    ([{"traffic": 90}], "sum to 100"),
+    ([{"traffic": 80}, SHADOW], "sum to 100"),
+    ([{"traffic": 100, "shadow": True}], "no shadow"),
+    ([], "no shadow"),
+    ([{"traffic": 100}, {"shadow": True}], "1 to 100"),
+    ([{"traffic": 100}, SHADOW, SHADOW], "at most one"),
+]
+
+
+def pods_of(manifest):
+    """The pods that a controller would make of it, as it would: claims are volumes by then."""
+    for one in Resource("kubernetes:", manifest["metadata"]["name"], manifest).pods():
+        spec = json.loads(json.dumps(one.spec))
+        claims = manifest["spec"].get("volumeClaimTemplates", ())
+        spec["volumes"] = [*spec.get("volumes", ()), *({"name": c["metadata"]["name"], "emptyDir": {}} for c in claims)]
+        if manifest["kind"] in ("Job", "CronJob"):
+            spec["restartPolicy"] = "Never"
+        meta = {"name": "tried", "namespace": manifest["metadata"]["namespace"], "labels": dict(one.labels)}
+        yield {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
