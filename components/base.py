@@ -161,12 +161,19 @@ def _call(
 
 
 def _champion(config: Config, paths: dict[str, Path], input_hashes: dict[str, str]) -> Path | None:
-    """The bundle to beat: before there is a champion, the baseline, which register makes the first one."""
-    from seaway.registry import Registry
+    """The bundle to beat, checked: before there is a champion, the baseline, which register makes the first one.
 
-    record = Registry.of(config).rival(input_hashes["model"])
+    SeawayError for a champion that is not the signed bundle that was registered.
+    """
+    from seaway.bundles import local_copy
+    from seaway.registry import SIGNED, Registry
+
+    registry = Registry.of(config)
+    if record := registry.rival(input_hashes["model"]):
+        record = registry.signed(record)
+        return local_copy(config, record.bundle, record.tags.get(SIGNED, ""))
     baseline = paths["model"] / "baseline"
-    return Path(record.bundle) if record else baseline if baseline.is_dir() else None
+    return baseline if baseline.is_dir() else None
 
 
 def _lineage(config: Config, input_hashes: dict[str, str], run: str) -> dict[str, Any]:

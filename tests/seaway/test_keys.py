@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -92,6 +93,17 @@ def test_a_key_that_cannot_be_used_is_named_and_never_shown(tmp_path, case):
     with pytest.raises(SeawayError, match=words) as caught:
         ensure_keys(configured(tmp_path, private_key=tmp_path / "key"))
     assert "PRIVATE KEY" not in str(caught.value) and str(tmp_path / "key") in str(caught.value)
+
+
+def test_a_key_mounted_read_only_for_one_container_may_have_any_mode(keys, tmp_path, monkeypatch):
+    private = tmp_path / "mounted"
+    shutil.copy(keys[0], private)
+    private.chmod(0o644)
+    configuration = configured(tmp_path, private_key=private, public_key=keys[1])
+    with pytest.raises(SeawayError, match="every user"):
+        ensure_keys(configuration)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID))
+    assert ensure_keys(configuration) == (private, keys[1])
 
 
 def test_a_trusted_key_that_anyone_may_replace_is_not_trusted(keys, tmp_path):
