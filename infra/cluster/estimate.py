@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from infra.checks import amount
 from infra.cluster import settings as clusters
 from infra.settings import Settings as Platform
 from seaway import cost
 
-_GI = {"Ti": 1024, "Gi": 1, "Mi": 1 / 1024, "T": 931.3, "G": 0.9313, "M": 0.0009313}
 # Kubeflow Pipelines' own claims: its database, and its object store where no other is named
 _PIPELINES_GB, _OBJECTS_GB = 20, 20
 
@@ -54,10 +54,4 @@ def _claims(platform: Platform) -> float:
     asked += [] if platform.redis.host else [platform.redis.storage]
     asked += [] if platform.database.host else [platform.database.storage]
     own = (_PIPELINES_GB + (0 if platform.objects.uri else _OBJECTS_GB)) if platform.addons else 0
-    return own + sum(_gib(text) for text in asked)
-
-
-def _gib(quantity: str) -> float:
-    number = quantity.rstrip("TGMKikm")
-    unit = quantity[len(number) :]
-    return float(number) * _GI[unit] if unit in _GI else float(number) / 2**30
+    return own + sum(amount(text) for text in asked) / 2**30
