@@ -21,7 +21,7 @@ from seaway.config import Config, Section, project_root
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
 
-IMAGE = "seaway-train-python:dev"  # replaced by the configuration's when the pipeline is compiled
+IMAGE = "seaway-train:dev"  # replaced by the configuration's when the pipeline is compiled
 
 
 def run_step(

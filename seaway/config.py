@@ -249,7 +249,7 @@ class StepResources(Section):
 class Pipeline(Section):
     """Where and how the pipeline's steps run. Without ``host`` they are processes of this machine."""
 
-    image: str = "seaway-train-python:dev"
+    image: str = "seaway-train:dev"
     digest: str = ""  # SHA-256 of the compiled pipeline: told by whoever compiles it, not written in a file
     resources: dict[str, StepResources] = Field(default_factory=dict)
     retries: int = 0
@@ -270,7 +270,7 @@ class Ray(Section):
     """Where a sweep's trials run: a Ray of the step's own, or a RayJob of the KubeRay operator."""
 
     substrate: Literal["local", "kuberay"] = "local"
-    image: str = "seaway-train-ray:dev"
+    image: str = "seaway-train:dev"
     version: str = "2.60.0"
     namespace: str = "training"
     context: str | None = None  # of the kubeconfig; None: the current one, or the pod's own account
