@@ -53,6 +53,13 @@ def context_files(image: Image, root: Path) -> list[str]:
     return files
 
 
+def left_out(image: Image, root: Path) -> list[str]:
+    """Files of the image's folders that git neither tracks nor ignores: forgotten, more often than not."""
+    listed = ["git", "ls-files", "-z", "--others", "--exclude-standard", "--", *image.folders]
+    found = subprocess.run(listed, cwd=root, capture_output=True, check=True).stdout.decode()
+    return sorted(f for f in found.split("\0") if f)
+
+
 def fill_context(files: Sequence[str], root: Path, to: Path) -> int:
     """Copy the files; their size in bytes. Modes are made equal: they would change the layers' digests."""
     size = 0
@@ -123,6 +130,8 @@ def build(
         with tempfile.TemporaryDirectory(prefix="seaway-image-") as context:
             size = fill_context(context_files(table.images[name], root), root, Path(context))
             print(f"{reference}: {size / 1e6:.1f} MB to {tool}", flush=True)
+            for file in left_out(table.images[name], root):
+                print(f"{reference}: without {file}, which git does not track", file=sys.stderr, flush=True)
             _run(build_command(tool, name, reference, Path(context), arguments))
         made.append(push(tool, reference) if registry else reference)
     return made

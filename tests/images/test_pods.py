@@ -1,0 +1,275 @@
+"""The images in real pods: restricted, read only, without root. `make test-pod` (.ci/pod) makes what this needs.
+
+SEAWAY_KUBECONFIG: a cluster with a real kubelet and the real Seldon operator; SEAWAY_SERVE_IMAGE and
+SEAWAY_CONTROLLER_IMAGE: images that its node has. Only with SEAWAY_TRAIN_IMAGE is that one run too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+
+from seaway.kube_api import Api
+from serving import manifests
+from serving.controller_manifests import controller
+from serving.manifests import Predictor
+from tests.serving import conftest as serving
+
+pytestmark = pytest.mark.infra
+bundles = serving.bundles  # a fixture
+SDEPS = "/apis/machinelearning.seldon.io/v1"
+PORT = 9000  # of Seldon's server
+
+
+def wanted(variable: str) -> str:
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: `make test-pod` builds the image and runs a kubelet")
+    return os.environ[variable]
+
+
+@pytest.fixture(scope="module")
+def kubectl():
+    kubeconfig = wanted("SEAWAY_KUBECONFIG")
+
+    def run(*words, ok=True, **given):
+        done = subprocess.run(["kubectl", "--kubeconfig", kubeconfig, *words], capture_output=True, text=True, **given)
+        assert not ok or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def api():
+    return Api(kubeconfig=wanted("SEAWAY_KUBECONFIG"))
+
+
+@pytest.fixture(scope="module")
+def namespace(api):
+    name = f"pods-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    yield name
+    api.delete(f"/api/v1/namespaces/{name}")
+
+
+def until(seconds, look, what):
+    """What ``look`` gives once it is true; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what()}"
+        time.sleep(0.2)
+    return found
+
+
+def ready(api, namespace, selector):
+    """The first pod that is Ready and not on its way out."""
+    for pod in api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]:
+        conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
+        if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
+            return pod
+    return None
+
+
+def volume(api, namespace, name, folder):
+    """A claim for a folder of this machine, which is the node: a restricted pod may not name a folder itself."""
+    size, mode = {"storage": "1Gi"}, ["ReadOnlyMany"]
+    spec = {"capacity": size, "accessModes": mode, "hostPath": {"path": str(folder)}, "storageClassName": ""}
+    spec |= {"claimRef": {"name": name, "namespace": namespace}}
+    api.create("/api/v1/persistentvolumes", {"metadata": {"name": f"{namespace}-{name}"}, "spec": spec})
+    claim = {"accessModes": mode, "resources": {"requests": size}, "storageClassName": ""}
+    claim |= {"volumeName": f"{namespace}-{name}"}
+    api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", {"metadata": {"name": name}, "spec": claim})
+    return {"persistentVolumeClaim": {"claimName": name, "readOnly": True}}
+
+
+def ask(address, message):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(
+        f"http://{address}/api/v1.0/predictions", json.dumps(message).encode(), {"Content-Type": "application/json"}
+    )
+    with opener.open(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def model(api, namespace, bundles, tmp_path_factory):
+    """Mounts and a predictor of a signed bundle, for pods that see the folder as /models."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(bundles.make("7"), folder / "bundle")
+    shutil.copy(bundles.store["path"], folder / "online.db")
+    shutil.copy(bundles.trust["public_key"], folder / "model.pub")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    digest = bundles.trusted(str(folder / "bundle"))["digest"]
+    predictor = Predictor(
+        "main",
+        100,
+        "/models/bundle",
+        {"type": "sqlite", "path": "/models/online.db"},
+        version="7",
+        parameters={"digest": digest, "public_key": "/models/model.pub"},
+    )
+    yield {"/models": volume(api, namespace, "models", folder)}, predictor
+    api.delete(f"/api/v1/persistentvolumes/{namespace}-models")
+
+
+@pytest.fixture(scope="module")
+def served(api, namespace, model, kubectl):
+    """The pod that the real operator makes of what a release writes, once it answers."""
+    image, (mounts, predictor) = wanted("SEAWAY_SERVE_IMAGE"), model
+    made = manifests.seldon_deployment("shop", namespace, [predictor], image=image, mounts=mounts)
+    path = f"{SDEPS}/namespaces/{namespace}/seldondeployments"
+    started = time.monotonic()
+    api.create(path, made)
+
+    def told():
+        where = ["-n", namespace, "logs", "-l", "seldon-deployment-id=shop", "--all-containers", "--tail=30"]
+        return "".join(kubectl(*words, ok=False).stdout for words in (["-n", namespace, "get", "pods"], where))
+
+    pod = until(120, lambda: ready(api, namespace, "seldon-deployment-id=shop"), told)
+    until(30, lambda: api.get(f"{path}/shop").get("status", {}).get("state") == "Available", told)
+    print(f"\nserve: Ready and Available {time.monotonic() - started:.1f} s after it was asked for")
+    return pod
+
+
+def test_a_restricted_pod_answers_a_prediction(served):
+    address = f"{served['status']['podIP']}:{PORT}"
+    answer = ask(address, serving.message())
+    [[probability, decision]] = answer["data"]["ndarray"]
+    assert math.isclose(probability, 1 / (1 + math.exp(-(-1.0 + 0.1 * 12.5))), rel_tol=1e-5) and decision == 1
+    assert answer["meta"]["tags"]["model_version"] == "7"
+
+
+def test_the_server_can_do_nothing_but_serve(served, namespace, kubectl):
+    def inside(command):
+        where = ["-n", namespace, "exec", served["metadata"]["name"], "-c", "model", "--"]
+        return kubectl(*where, "/bin/sh", "-c", command, ok=False)
+
+    assert inside("id -u; id -g").stdout.split() == ["8888", "0"] or inside("id -u").stdout.strip() == "8888"
+    assert "Read-only file system" in inside("echo x > /app/x").stderr
+    assert inside("echo x > /tmp/x && cat /tmp/x").stdout.strip() == "x"
+    status = inside("cat /proc/1/status").stdout
+    assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+    for tool in ("pip", "uv", "gcc", "make", "git", "curl", "wget"):
+        assert inside(f"command -v {tool}").returncode, f"{tool} is in the image"
+    assert "python -m serving.microservice" in inside("tr '\\0' ' ' < /proc/1/cmdline").stdout
+    assert inside("python -m pip --version").returncode
+    # compiled when the image was built: nothing is compiled at a start, when it could not be kept
+    assert inside("python -c 'import seaway, os; print(os.path.exists(seaway.__cached__))'").stdout.strip() == "True"
+
+
+def test_it_ends_in_order_after_seldons_pause(api, namespace, served, kubectl):
+    """Last: Seldon's preStop sleeps ten seconds by /bin/sh, then SIGTERM reaches the server, not a shell."""
+    name = served["metadata"]["name"]
+    hook = served["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook[:2] == ["/bin/sh", "-c"]
+    api.delete(f"{SDEPS}/namespaces/{namespace}/seldondeployments/shop")
+    log = subprocess.Popen(
+        ["kubectl", "--kubeconfig", os.environ["SEAWAY_KUBECONFIG"], "-n", namespace, "logs", "-f", name],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    started = time.monotonic()
+    until(60, lambda: not ready_or_ending(api, namespace, name), lambda: "the pod is still there")
+    took = time.monotonic() - started
+    print(f"\nserve: gone {took:.1f} s after it was deleted")
+    assert took < 25, "it had to be killed"
+    assert "FailedPreStopHook" not in kubectl("-n", namespace, "get", "events").stdout
+    log.communicate(timeout=10)
+
+
+def ready_or_ending(api, namespace, name):
+    return any(p["metadata"]["name"] == name for p in api.get(f"/api/v1/namespaces/{namespace}/pods")["items"])
+
+
+def test_the_controller_runs_and_holds_its_lease(api, kubectl):
+    """Its own manifests, but for the network: this kubelet's pods reach the API on the node's loopback alone."""
+    image, server = wanted("SEAWAY_CONTROLLER_IMAGE"), api_server()
+    home, release = (f"pods-{uuid.uuid4().hex[:8]}" for _ in range(2))
+    for name in (home, release):
+        api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    objects = controller(image, home, env="staging", releases=[release])
+    for obj in objects:
+        if obj["kind"] == "Deployment":
+            pod = obj["spec"]["template"]["spec"]
+            pod["hostNetwork"] = True
+            host, port = server.removeprefix("https://").split(":")
+            pod["containers"][0]["env"] += [
+                {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+                {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            ]
+            # the configuration in the image names the namespaces of staging; these are the test's
+            pod["containers"][0]["command"] += ["--workload", "/app/config/workload.yaml"]
+    started = time.monotonic()
+    kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def told():
+        return kubectl("-n", home, "logs", "deploy/seaway-controller", ok=False).stdout[-2000:]
+
+    pod = until(90, lambda: ready(api, home, "app.kubernetes.io/name=seaway-controller"), told)
+    print(f"\ncontroller: Ready after {time.monotonic() - started:.1f} s; it says: {told().strip()[-300:]}")
+    assert not pod["status"]["containerStatuses"][0]["restartCount"]
+    for name in (home, release):
+        api.delete(f"/api/v1/namespaces/{name}")
+
+
+def api_server():
+    import yaml
+
+    return yaml.safe_load(Path(os.environ["SEAWAY_KUBECONFIG"]).read_text())["clusters"][0]["cluster"]["server"]
+
+
+def test_the_training_image_has_ray_torch_and_the_steps(namespace, kubectl):
+    image = wanted("SEAWAY_TRAIN_IMAGE")
+    code = (
+        "import torch, ray, kfp, feast, mlflow, os; from pipelines.training import *; "
+        "import components.tune.sweep, kfp.dsl.executor_main; from seaway.config import load; load('staging'); "
+        "print(torch.__version__, torch.version.cuda, ray.__version__, os.getuid())"
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "train", "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 8888, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "train",
+                    "image": image,
+                    "command": ["python", "-c", code],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [
+                        {"name": "tmp", "mountPath": "/tmp"},
+                        {"name": "home", "mountPath": "/home/seaway"},
+                    ],
+                }
+            ],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "home", "emptyDir": {}}],
+        },
+    }
+    kubectl("apply", "-f", "-", input=json.dumps(pod))
+
+    def phase():
+        return kubectl("-n", namespace, "get", "pod", "train", "-o", "jsonpath={.status.phase}").stdout
+
+    def told():
+        return kubectl("-n", namespace, "logs", "train", ok=False).stdout[-3000:]
+
+    until(180, lambda: phase() in ("Succeeded", "Failed"), told)
+    assert phase() == "Succeeded", told()
+    assert told().split()[-2:] == ["2.60.0", "8888"]
