@@ -26,9 +26,21 @@ def publish(config: Config, bundle: Path, digest: str) -> str:
     if store is None:
         return str(bundle)
     uri = store.join("bundles", digest)
-    if not store.exists(uri):  # another signature of the same files may be there: it is as good
-        store.publish(bundle, uri)
+    if _sound(config, store, uri, digest):  # perhaps with another signature of the same files: it is as good
+        return uri
+    store.publish(bundle, uri, replace=True)
     return uri
+
+
+def _sound(config: Config, store: Storage, uri: str, digest: str) -> bool:
+    """Whether what is published there is whole and verifies."""
+    from seaway.keys import public_key
+
+    with tempfile.TemporaryDirectory() as temporary, suppress(SeawayError):
+        if store.exists(uri):
+            opened(store.fetch(uri, Path(temporary) / "bundle"), public_key(config), digest)
+            return True
+    return False
 
 
 def local_copy(config: Config, where: str, digest: str = "") -> Path:

@@ -6,47 +6,49 @@ Importing MLflow takes seconds. Look-ups in the local SQLite file therefore read
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import content_hash, read_json, write_json
+from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.registry_bundles import IDENTITY, SIGNED, Shelf
+from seaway.registry_client import connect, experiment, keep
 from seaway.registry_file import Version, find_in_file, local
-from seaway.signature import ANEW, SIGNATURE
+from seaway.signature import ANEW
 from seaway.signing import Seal
+from seaway.storage import is_uri
+
+__all__ = ["CANDIDATE", "CHAMPION", "IMAGE", "RELEASE", "RELEASED", "SIGNED", "Registry", "Version"]
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-SIGNED = "signed_digest"  # seaway.signing's digest of the bundle as it was signed
 RELEASE = "release"  # digest of the release bundle that was made at registration
 RELEASED = "released"  # digest of the one that was promoted
 IMAGE = "serve_image"  # that the version is served with
 _COMPLETE = "digest"  # the last tag to be set: a version without it was left by a killed registration
-_IDENTITY = "identity.json"
 
 
 class Registry:
     """The versions of one workload's model.
 
-    ``uri`` is MLflow's tracking and registry URI; bundles go below ``artifacts`` when it is a local file.
-    Bundles are signed with ``seal``; without one they are not.
+    ``uri`` is MLflow's tracking and registry URI; bundles go below ``artifacts`` when it is a local file, or into
+    the object storage of ``config``. Bundles are signed with ``seal``; without one they are not.
     """
 
-    def __init__(self, uri: str, name: str, artifacts: Path, seal: Seal | None = None) -> None:
+    def __init__(
+        self, uri: str, name: str, artifacts: Path, seal: Seal | None = None, config: Config | None = None
+    ) -> None:
         self._uri, self._name, self._artifacts, self._seal = uri, name, artifacts, seal
+        self._shelf = Shelf(artifacts, seal, config)
 
     @classmethod
     def of(cls, config: Config) -> Registry:
         uri = config.tracking_uri or f"sqlite:///{config.home / 'mlflow.db'}"
-        return cls(uri, config.workload.name, config.home / "mlartifacts", Seal(config))
+        return cls(uri, config.workload.name, config.home / "mlartifacts", Seal(config), config)
 
     # reading
 
@@ -58,7 +60,7 @@ class Registry:
             found = self._find_by_client(str(which))
         if found is None or _COMPLETE not in found.tags:
             return None
-        return found if "://" in found.bundle or Path(found.bundle).is_dir() else None
+        return self._shelf.found(found)
 
     def get(self, which: str | int) -> Version:
         """The version with this alias or number; SeawayError when there is none."""
@@ -69,15 +71,7 @@ class Registry:
 
     def unsound(self, version: Version) -> str:
         """Why a version's bundle is not to be trusted, or "": it is signed and is the one that was registered."""
-        if self._seal is None or "://" in version.bundle:
-            return ""
-        if SIGNED not in version.tags:
-            return f"version {version.version} is not signed"
-        try:
-            self._seal.verify(Path(version.bundle), version.tags[SIGNED])
-        except SeawayError as error:
-            return str(error)
-        return ""
+        return self._shelf.unsound(version)
 
     def rival(self, digest: str) -> Version | None:
         """The champion that a model competes with: not itself, nor the baseline trained along with it."""
@@ -111,15 +105,16 @@ class Registry:
             for key, value in tags.items():
                 if not (key == "rival" and champion and champion.version == known.version):
                     client.set_model_version_tag(self._name, known.version, key, value)
-            self._keep(known.run_id, metrics, extras)
+            keep(client, known.run_id, metrics, extras or [])
             return self.get(known.version)
         run = client.create_run(self._experiment(), run_name=str(identity.get("run", "")) or None)
         run_id = run.info.run_id
         for key, value in params.items():
             client.log_param(run_id, key, str(value)[:6000])
-        client.log_artifacts(run_id, str(bundle), "model")
-        self._keep(run_id, metrics, extras)
-        source = f"{run.info.artifact_uri}/model"
+        keep(client, run_id, metrics, extras or [])
+        source = self._shelf.remote or f"{run.info.artifact_uri}/model"  # MLflow takes no other source later
+        if not self._shelf.remote:
+            client.log_artifacts(run_id, str(bundle), "model")
         version = str(client.create_model_version(self._name, source, run_id, tags=tags).version)
         record = Version(self._name, version, run_id, local(source))
         self._finish(record, bundle, digest, {**identity, "model": self._name, "version": version})
@@ -132,11 +127,11 @@ class Registry:
 
         The registry's own digest says whether they are. Raises SeawayError when they are not.
         """
-        if self._seal is None or SIGNED in version.tags or "://" in version.bundle:
+        if self._seal is None or SIGNED in version.tags or is_uri(version.bundle):
             return version
         folder = Path(version.bundle)
         try:
-            identity = read_json(folder / _IDENTITY)
+            identity = read_json(folder / IDENTITY)
         except (OSError, ValueError):
             identity = {}
         if identity.get("version") != version.version:
@@ -203,28 +198,10 @@ class Registry:
 
     @cached_property
     def _client(self) -> Any:
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        if self._file:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-        try:
-            client.get_registered_model(self._name)
-        except MlflowException:
-            client.create_registered_model(self._name)
-        return client
+        return connect(self._uri, self._name, self._file)
 
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self._name)
-        if found:
-            return found.experiment_id
-        location = self._artifacts.absolute().as_uri() if self._file else None
-        return self._client.create_experiment(self._name, artifact_location=location)
+        return experiment(self._client, self._name, self._artifacts if self._file else None)
 
     def _with_digest(self, digest: str) -> Version | None:
         for found in self._client.search_model_versions(f"name = '{self._name}'"):
@@ -234,37 +211,20 @@ class Registry:
                 self._client.delete_model_version(self._name, found.version)
         return None
 
-    def _keep(self, run_id: str, metrics: dict[str, float], extras: list[Path] | None) -> None:
-        for key, value in metrics.items():
-            self._client.log_metric(run_id, key, float(value))
-        for path in extras or []:
-            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            log(run_id, str(path), *([path.name] if path.is_dir() else []))
-
     def _finish(self, version: Version, bundle: Path, digest: str, identity: dict[str, Any]) -> None:
-        """Write identity.json into the registered bundle and sign it, if its files still have ``digest``."""
-        folder, here = Path(version.bundle), "://" not in version.bundle
-        with tempfile.TemporaryDirectory() as temporary:
-            if not here:
-                folder = Path(shutil.copytree(bundle, Path(temporary) / "model"))
-            if content_hash(folder, without=(_IDENTITY, SIGNATURE)) != digest:
-                raise SeawayError(f"the files in {folder} are not those that were trained, so it is not signed: {ANEW}")
-            write_json(folder / _IDENTITY, identity)
-            signed = self._seal.sign(folder) if self._seal else ""
-            for name in () if here else (_IDENTITY, *([SIGNATURE] if signed else [])):
-                self._client.log_artifact(version.run_id, str(folder / name), "model")
-        if signed:
-            self._client.set_model_version_tag(self._name, version.version, SIGNED, signed)
+        """Complete and sign the registered bundle, if its files still have ``digest``."""
+
+        def log(file: Path) -> None:
+            self._client.log_artifact(version.run_id, str(file), "model")
+
+        self.tag(version.version, self._shelf.finish(version, bundle, digest, identity, log))
 
     def _mend(self, known: Version, bundle: Path, identity: dict[str, Any]) -> None:
         """Sign a known version anew, from the bundle that it was made of, where it cannot be trusted as it is."""
         with suppress(SeawayError):
             known = self.signed(known)
         if self.unsound(known):
-            if not Path(known.bundle).resolve().is_relative_to(self._artifacts.resolve()):
-                raise SeawayError(f"{known.bundle} cannot be trusted and is not ours to replace: restore its files")
-            shutil.rmtree(known.bundle)
-            shutil.copytree(bundle, known.bundle)
+            self._shelf.put_back(known, bundle)
             made = {**identity, "model": self._name, "version": known.version}
             self._finish(known, bundle, known.tags[_COMPLETE], made)
 

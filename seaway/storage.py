@@ -161,7 +161,7 @@ class Storage:
         files = {path.relative_to(folder).as_posix(): path for path in _plain_files(folder)}
         listed = {name: _hashed(path) for name, path in files.items()}
         there = self._listed(base)
-        if there == listed:
+        if there == listed and not replace:
             return
         if there is not None and not replace:
             raise SeawayError(f"{base} holds other files already: what is published there never changes")

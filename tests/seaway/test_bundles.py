@@ -29,9 +29,10 @@ def test_a_bundle_is_published_and_fetched_once(config, bundle, monkeypatch):
     copy = bundles.local_copy(config, uri)
     assert copy == config.home / "bundles" / digest
     assert (copy / "model.onnx").read_bytes() == b"model"
-    monkeypatch.setattr(Storage, "fetch", None)  # not needed again
-    assert bundles.local_copy(config, uri, digest) == copy
-    assert bundles.publish(config, bundle, digest) == uri
+    monkeypatch.setattr(Storage, "publish", None)
+    assert bundles.publish(config, bundle, digest) == uri  # it is there, whole
+    monkeypatch.setattr(Storage, "fetch", None)
+    assert bundles.local_copy(config, uri, digest) == copy  # it is here
 
 
 def test_another_signature_of_the_same_files_is_the_same_bundle(config, bundle):

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from seaway.artifacts import content_hash, read_json, write_json
+from seaway.bundles import local_copy
 from seaway.config import load
 from seaway.errors import SeawayError
 from seaway.keys import public_key
 from seaway.registry import SIGNED, Registry
 from seaway.signing import digest, verify
+from seaway.storage import Storage
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +218,53 @@ def test_what_differs_from_the_trained_model_is_not_registered(signing, tmp_path
     with pytest.raises(SeawayError, match="are not those that were trained"):
         registry.register(tmp_path / "b", "0" * 64, params={}, metrics={}, tags={}, identity={})
     assert registry.find("1") is None
+
+
+# bundles in object storage
+
+
+@pytest.fixture
+def storing(tmp_path, home, request):
+    """The registry of a configuration with object storage, and that configuration."""
+    over = {"home": str(home), "workload": {"name": request.node.name}, "storage": {"uri": (tmp_path / "s").as_uri()}}
+    config = load(overrides=over)
+    return Registry.of(config), config
+
+
+def test_a_bundle_is_published_under_its_signed_digest(storing, tmp_path):
+    registry, config = storing
+    record = register(registry, tmp_path)
+    assert record.bundle == f"{config.storage.uri}/bundles/{record.tags[SIGNED]}"
+    copy = local_copy(config, record.bundle)
+    assert read_json(copy / "identity.json")["version"] == record.version
+    assert verify(copy, public_key(config)) == record.tags[SIGNED] and registry.unsound(record) == ""
+    assert registry.get(record.version) == registry._shelf.found(registry._find_by_client(record.version)) == record
+
+
+def test_the_same_model_again_is_published_once(storing, tmp_path):
+    registry, config = storing
+    first = register(registry, tmp_path)
+    assert register(registry, tmp_path).bundle == first.bundle
+    assert len({f.uri.split("/bundles/")[1].split("/")[0] for f in Storage.of(config).find(config.storage.uri)}) == 1
+
+
+def test_a_published_bundle_that_is_spoilt_is_found_and_published_again(storing, tmp_path):
+    registry, config = storing
+    record = register(registry, tmp_path)
+    Storage.of(config).write(f"{record.bundle}/model.json", b"{}")
+    shutil.rmtree(config.home / "bundles", ignore_errors=True)
+    assert "model.json is not the file that was published" in registry.unsound(record)
+    again = register(registry, tmp_path)
+    assert again.version == record.version and registry.unsound(again) == ""
+    shutil.rmtree(config.home / "bundles")
+    assert registry.unsound(again) == ""  # in storage too, not only here
+
+
+def test_a_killed_registration_in_storage_leaves_no_version(storing, tmp_path, monkeypatch):
+    registry, _ = storing
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register(registry, tmp_path)
+    assert registry.find("1") is None
+    assert registry.unsound(register(registry, tmp_path)) == ""
