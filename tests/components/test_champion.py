@@ -1,4 +1,4 @@
-"""The champion that a candidate is compared with is the signed bundle that was registered, or there is no comparison."""
+"""The champion that a candidate is compared with is the signed bundle that was registered, or nothing is compared."""
 
 from pathlib import Path
 
