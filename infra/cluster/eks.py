@@ -139,12 +139,12 @@ class Eks(Cloud):
         volumes, may = self._role("volumes")
         own = [{"role_arn": volumes.arn, "service_account": "ebs-csi-controller-sa"}]
         identity = {"aws-ebs-csi-driver": {"pod_identity_associations": own}}
-        for name, args in self.fixed["then"].items():
-            self._addon(cluster, name, [*after, *may], **args, **identity.get(name, {}))
+        then = self.fixed["then"].items()
+        made = [self._addon(cluster, n, [*after, *may], **args, **identity.get(n, {})) for n, args in then]
         role, may = self._role("autoscaler")
         bound = self._bind(cluster, role.arn, "kube-system/cluster-autoscaler", may)
         inside = Provider("inside", kubeconfig=config, opts=ResourceOptions(parent=self))
-        opts = ResourceOptions(parent=self, provider=inside, depends_on=[*after, bound], deleted_with=cluster)
+        opts = ResourceOptions(parent=self, provider=inside, depends_on=[*after, *made, bound], deleted_with=cluster)
         StorageClass("gp3", opts=opts, **self.fixed["storage_class"])
         place, name = self.settings.autoscaler_chart, "cluster-autoscaler"
         named = place.startswith("https://")
