@@ -45,6 +45,13 @@ def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def trials_at_a_time(config: Config, _: dict[str, str]) -> dict[str, Any]:
+    """How many trials a cluster runs side by side: later ones are suggested from those that have ended."""
+    from components.tune.rayjob import slots
+
+    return {"trials at a time": slots(config)} if config.ray.substrate == "kuberay" else {}
+
+
 def champion(config: Config, inputs: dict[str, str]) -> dict[str, Any]:
     """The version that the candidate is compared with."""
     from seaway.registry import Registry
@@ -91,6 +98,7 @@ STEPS: dict[str, Step] = {
         "components.tune.step:tune",
         reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
         hooks=("features", "model"),
+        state=trials_at_a_time,
     ),
     "train": Step(
         "components.train.step:train",

@@ -29,10 +29,13 @@ _SETTINGS = {
 }
 
 
-def prepare() -> None:
-    """Settings that Ray reads from the environment, some while it is imported: call before. They stay."""
+def prepare(own: bool = True) -> None:
+    """Settings that Ray reads from the environment, some while it is imported: call before. They stay.
+
+    ``own``: for a Ray of this process; one that is joined has its token already.
+    """
     os.environ.update(_SETTINGS)
-    if "ray" not in sys.modules:
+    if own and "ray" not in sys.modules:
         # a token for this process alone: other users of the machine cannot submit work
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seaway import alive
 from seaway.artifacts import atomic_write, content_hash, record_hash, write_json
@@ -15,6 +15,9 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.hooks import resolve
+
+if TYPE_CHECKING:
+    from components.tune.place import Place
 
 PATIENCE = 5  # epochs without a better one, then a trial ends
 
@@ -27,11 +30,25 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
     trial's scores on valid, which that model has not learnt from. State is kept in home/sweeps/<key>,
     the key being data, space and code: with ``resume`` what is there is kept, whatever the number of
     trials. Raises SeawayError when every trial failed or another process runs the same sweep.
+
+    Where config.ray says so, a RayJob does it and this follows it; the state is then in object storage.
     """
+    if config.ray.substrate == "kuberay":
+        from components.tune.cluster import sweep
+
+        return sweep(config, spec, dataset, out, resume)
+    return search(config, spec, dataset, out, resume)
+
+
+def search(
+    config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True, place: Place | None = None
+) -> dict[str, Any]:
+    """As ``tune``, from this process: on a Ray of its own, or at ``place``."""
     from components.train.data import read_rows
     from components.tune.local_ray import prepare
 
-    prepare()
+    prepare(own=place is None)
+    from components.tune.place import bring
     from components.tune.space import distributions, example
     from components.tune.sweep import run_trials
     from components.tune.trial import checkpoint_file, make_training
@@ -39,12 +56,12 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
 
     started, sweep = time.perf_counter(), config.workload.sweep
     space = distributions(sweep.space)
-    cpus = min(config.compute.cpus or len(os.sched_getaffinity(0)), sweep.trials)
+    cpus = min(place.slots if place else config.compute.cpus or len(os.sched_getaffinity(0)), sweep.trials)
     train, valid = (
         read_rows(config, spec, dataset / "sweep_train.parquet"),
         read_rows(config, spec, dataset / "valid.parquet"),
     )
-    key = _key(config, spec, dataset, cpus)
+    key = sweep_key(config, spec, dataset, cpus)
     folder = config.home / "sweeps" / key
     job = {
         "folder": str(folder),
@@ -55,11 +72,13 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
         "patience": PATIENCE,
         "seed": sweep.seed,
         "device": config.compute.device,
+        "remote": place.remote if place else None,
     }
+    here = {**job, "device": "cpu"} if place else job  # trials run elsewhere: this machine may have no GPU
     # a parameter that no trial can be built with is a mistake of the configuration: say so before Ray starts
-    device = make_training(job, example(space), train, valid).device
+    device = make_training(here, example(space), train, valid).device
     with _alone(folder, fresh=not resume):
-        trials = run_trials(config, job, space, cpus, device, train, valid)
+        trials = run_trials(config, job, space, cpus, device, train, valid, place)
         best = max(
             (t for t in trials if t["status"] != "failed"), key=lambda t: (t["objective"], -t["index"]), default=None
         )
@@ -67,9 +86,11 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
             raise SeawayError(
                 f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"
             )
-        training = make_training(job, best["params"], train, valid)
-        if not training.load(checkpoint_file(folder, best["index"], best["params"])):
-            raise SeawayError(f"the best trial's checkpoint in {folder} is gone; run the sweep again")
+        training = make_training(here, best["params"], train, valid)
+        file = checkpoint_file(folder, best["index"], best["params"])
+        bring(job["remote"], file)
+        if not training.load(file):
+            raise SeawayError(f"the best trial's checkpoint {file.name} is gone; run the sweep again")
     training.keep_best()
     threshold, f1 = best_threshold(training.scores(valid.features), valid.labels)
     record = {
@@ -92,12 +113,12 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
         "epochs_trained": sum(len(t["epochs"]) for t in trials) - kept,
         "epochs_kept": kept,
         "rows": len(train.labels),
-        "device": device,
+        "device": "cuda" if place and place.gpu else device,
         "seconds": round(time.perf_counter() - started, 2),
     }
 
 
-def _key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> str:
+def sweep_key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> str:
     """What makes two sweeps the same: rows, features, search space, model and training code."""
     from components.train import loop
 

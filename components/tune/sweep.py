@@ -16,6 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 from components.train.loop import Rows
 from components.tune.local_ray import local_ray, temporary_folder
 from components.tune.order import OBJECTIVE, HalvingInOrder, SearchInOrder
+from components.tune.place import Place
 from components.tune.progress import Progress
 from components.tune.trial import SweepTrial
 from seaway.config import Config
@@ -47,9 +48,16 @@ class History:
 
 
 def run_trials(
-    config: Config, job: dict[str, Any], space: dict[str, Any], cpus: int, device: str, train: Rows, valid: Rows
+    config: Config,
+    job: dict[str, Any],
+    space: dict[str, Any],
+    cpus: int,
+    device: str,
+    train: Rows,
+    valid: Rows,
+    place: Place | None = None,
 ) -> list[dict[str, Any]]:
-    """Run the sweep's trials on a local Ray of ``cpus``, one core a trial; their records, in order."""
+    """Run the sweep's trials, ``cpus`` at a time, on a Ray of our own, a core each, or at ``place``; their records."""
     sweep = config.workload.sweep
     arrays = {
         "train": train.features,
@@ -58,14 +66,20 @@ def run_trials(
         "valid_labels": valid.labels,
     }
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    gpus = _gpus() if device == "cuda" else 0
+    gpus = _gpus() if device == "cuda" and not place else 0
     lag = cpus + 1
     results = temporary_folder() / "results" / str(os.getpid())
-    history, progress = History(), Progress(sweep.trials, sweep.metric, sweep.max_epochs)
+    history, progress = (
+        History(),
+        Progress(sweep.trials, sweep.metric, sweep.max_epochs, place.stream if place else None),
+    )
     searcher = OptunaSearch(space=space, metric=OBJECTIVE, mode="max", seed=sweep.seed)
     halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag, (history, progress))
-    share = {"cpu": 1, "gpu": min(1.0, gpus / cpus)} if gpus else {"cpu": 1}
-    with progress, local_ray(cpus, gpus, memory=int(1.3 * sum(array.nbytes for array in arrays.values()))):
+    share: dict[str, float] = {"cpu": 1, "gpu": min(1.0, gpus / cpus)} if gpus else {"cpu": 1}
+    memory = int(1.3 * sum(array.nbytes for array in arrays.values()))
+    if place and place.gpu:
+        share["gpu"] = 1
+    with progress, place.open() if place else local_ray(cpus, gpus, memory):
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         tuner = tune.Tuner(

@@ -10,6 +10,7 @@ from ray import tune
 
 from components.train.loop import Rows, Training
 from components.tune.order import OBJECTIVE
+from components.tune.place import bring, keep
 from seaway.artifacts import record_hash
 from seaway.hooks import resolve
 from seaway.metrics import LOWER_IS_BETTER
@@ -57,6 +58,7 @@ class SweepTrial(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._file = checkpoint_file(Path(self._job["folder"]), config["index"], config["params"])
         self._training = make_training(self._job, config["params"], self._train, self._valid)
+        bring(self._job["remote"], self._file)
         self._training.load(self._file)
         self._recorded = len(self._training.history)
 
@@ -73,6 +75,7 @@ class SweepTrial(tune.Trainable):
                 worst = 1.0 if lower else 0.0
                 return {"epoch": number + 1, "loss": 0.0, metric: worst, OBJECTIVE: -1e9, **_FAILED}
             self._training.save(self._file)
+            keep(self._job["remote"], self._file, last=self._training.finished)
         history = self._training.history[: number + 1]
         values = [-r[metric] if lower else r[metric] for r in history]
         return {

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from components.tune.order import HalvingInOrder, SearchInOrder
 from components.tune.progress import Progress
 from components.tune.space import distributions
-from components.tune.step import _key, tune
+from components.tune.step import sweep_key, tune
 from seaway.artifacts import read_json
 from seaway.config import Parameter
 from seaway.errors import SeawayError
@@ -130,7 +130,7 @@ def test_importing_the_step_starts_nothing():
 
 def test_two_processes_do_not_share_a_sweep(toy, toy_dataset, tmp_path):
     config, spec = toy()
-    folder = config.home / "sweeps" / _key(config, spec, toy_dataset, 2)
+    folder = config.home / "sweeps" / sweep_key(config, spec, toy_dataset, 2)
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -142,7 +142,7 @@ def test_the_key_follows_data_space_and_seed_but_not_the_number_of_trials(toy, t
     def key(dataset=toy_dataset, **sweep):
         config, spec = toy()
         changed = config.workload.model_copy(update={"sweep": config.workload.sweep.model_copy(update=sweep)})
-        return _key(config.model_copy(update={"workload": changed}), spec, dataset, 2)
+        return sweep_key(config.model_copy(update={"workload": changed}), spec, dataset, 2)
 
     for name in ("sweep_train", "valid"):
         frame = pl.read_parquet(toy_dataset / f"{name}.parquet")

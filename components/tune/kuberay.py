@@ -1,0 +1,219 @@
+"""One RayJob of the KubeRay operator: handed in, followed to its end, and gone afterwards."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from components.tune.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, Look, look
+from components.tune.rayjob import API, SPEC
+from seaway.config import Config, duration
+from seaway.errors import Conflict, NotFound, SeawayError
+from seaway.kube_api import Api, Unavailable
+from seaway.progress import say
+from seaway.storage import Storage
+
+BEAT_S = 30.0  # between two signs of life
+SUBMIT_S = 300.0  # an API server that does not answer is asked for so long
+UNSEEN_S = 60.0  # without an operator, until that is said
+GRACE_S = 600.0  # beyond ray.deadline, for an operator that does not end the job
+
+
+class Job:
+    """The RayJob of ``manifest``, from its beginning, or from where an earlier attempt left it, to its end.
+
+    ``at``: URI below which it tells ``progress`` and ``error`` and leaves ``result``, and this side ``watched``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Storage,
+        at: str,
+        manifest: dict[str, Any],
+        api: Api | None = None,
+        on_event: Callable[[str], None] = say,
+    ) -> None:
+        self.config, self.store, self.at, self.manifest, self.say = config, store, at, manifest, on_event
+        self.api = api or Api(config.ray.context)
+        self.name, self.namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        self.result = f"{at}/result"
+        self._folder = f"/apis/{API}/namespaces/{self.namespace}"
+        self._poll = duration(config.ray.poll).total_seconds()
+        self._beaten, self._beats = float("-inf"), 0
+        self._told: set[str] = set()
+        self._cluster = ""
+
+    def run(self, fresh: bool = False) -> None:
+        """Until the result is there; SeawayError says why it is not. Interrupted, nothing is left running."""
+        try:
+            with _ended_by_signals():
+                self._submit(fresh)
+                self._follow()
+        except Unseen:
+            raise  # the API server is away: the job ends itself when nobody comes back for it
+        except BaseException:
+            self._delete()
+            raise
+        self._delete()
+
+    def _submit(self, fresh: bool) -> None:
+        """The RayJob exists afterwards, as the manifest says or from an earlier attempt of the same."""
+        wanted, until = self.manifest["metadata"]["annotations"][SPEC], time.monotonic() + SUBMIT_S
+        while True:
+            self._beat()
+            try:
+                found = self._get()
+                if found is None:
+                    for told in ("error", "progress"):
+                        self.store.remove(f"{self.at}/{told}")
+                    self._create()
+                    self.say(f"RayJob {self.namespace}/{self.name} handed in")
+                    return
+                seen, same = look(found), found["metadata"].get("annotations", {}).get(SPEC) == wanted
+                good = self.store.exists(self.result) if seen.state == SUCCEEDED else seen.state not in (FAILED, ENDING)
+                if same and good and not fresh:
+                    self.say(f"RayJob {self.name} was handed in before: following it")
+                    return
+                if seen.state != ENDING:
+                    self.api.delete(self._path())
+            except Conflict:
+                pass  # another attempt was quicker: look at what it made
+            except Unavailable as error:
+                if time.monotonic() > until:
+                    raise Unseen(f"the sweep was not handed in: {error}") from None
+                self._once(f"cannot hand in the sweep yet: {error}")
+            time.sleep(min(self._poll, 1.0))
+
+    def _create(self) -> None:
+        try:
+            self.api.create(self._path(""), self.manifest)
+        except NotFound as error:
+            raise SeawayError(
+                f"the cluster has no RayJobs or no namespace {self.namespace!r} ({error}): "
+                "`make up` installs KubeRay and makes the namespace; ray.namespace names it"
+            ) from None
+
+    def _follow(self) -> None:
+        limit = duration(self.config.ray.deadline).total_seconds() + GRACE_S
+        began = answered = time.monotonic()
+        spent, away = 0.0, False
+        while True:
+            self._beat()
+            try:
+                found = self._get()
+            except Unavailable as error:
+                if time.monotonic() - answered > limit:
+                    raise Unseen(f"the sweep was lost from sight: {error}") from None
+                if not away:
+                    self.say(f"cannot look at the RayJob, the sweep goes on: {error}")
+                away = True
+                time.sleep(self._poll)
+                continue
+            answered, was_away, away = time.monotonic(), away, False
+            if was_away:
+                self.say("the Kubernetes API answers again")
+            if found is None:
+                return self._gone()
+            seen = look(found)
+            self._cluster = found.get("status", {}).get("rayClusterName", "") or self._cluster
+            self._tell(seen, time.monotonic() - began)
+            if seen.state in OVER:
+                return self._over(seen)
+            spent = 0.0 if seen.state == SUSPENDED else spent + self._poll
+            if spent > limit:
+                raise SeawayError(
+                    f"RayJob {self.name} runs past ray.deadline ({self.config.ray.deadline}), and no operator ends it: "
+                    "it is deleted; see that KubeRay runs"
+                )
+            time.sleep(self._poll)
+
+    def _over(self, seen: Look) -> None:
+        if seen.state == SUCCEEDED:
+            if not self.store.exists(self.result):
+                raise SeawayError(f"RayJob {self.name} ended well and left no result at {self.result}: run it again")
+            return
+        kept = "Finished epochs are kept: the same command goes on from them."
+        if seen.reason == "DeadlineExceeded":
+            raise SeawayError(
+                f"the sweep did not end within ray.deadline ({self.config.ray.deadline}). {kept} "
+                "Raise it, or see whether the nodes that it asks for can be had"
+            )
+        raise SeawayError(f"the sweep's RayJob failed ({seen.reason}): {self._read('error') or seen.text}\n{kept}")
+
+    def _gone(self) -> None:
+        """Deleted: by another attempt that has fetched the result, or by a person."""
+        if not self.store.exists(self.result):
+            raise SeawayError(
+                f"RayJob {self.namespace}/{self.name} was deleted by somebody before it ended. "
+                "Finished epochs are kept: the same command goes on from them"
+            )
+
+    def _tell(self, seen: Look, seconds: float) -> None:
+        if seen.taken or seconds > UNSEEN_S:
+            self._once(seen.text + ("" if seen.taken else ": is KubeRay running?"))
+        if seen.state == RUNNING and (line := self._read("progress")):
+            self._once(line)
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.say(text)
+
+    def _read(self, what: str) -> str:
+        with suppress(SeawayError):
+            return self.store.read(f"{self.at}/{what}").decode().strip()
+        return ""
+
+    def _beat(self) -> None:
+        """Show the job that somebody waits for it."""
+        if time.monotonic() - self._beaten >= BEAT_S:
+            with suppress(SeawayError):
+                self._beats += 1
+                self.store.write(f"{self.at}/watched", f"{time.time()} {self._beats}".encode())
+                self._beaten = time.monotonic()
+
+    def _get(self) -> dict[str, Any] | None:
+        try:
+            return self.api.get(self._path())
+        except NotFound:
+            return None
+
+    def _delete(self) -> None:
+        """The RayJob and, as an operator that is away would leave it, its cluster."""
+        for path in (self._path(), *([f"{self._folder}/rayclusters/{self._cluster}"] if self._cluster else [])):
+            try:
+                self.api.delete(path)
+            except (NotFound, Conflict):
+                continue
+            except SeawayError as error:
+                self.say(f"{path.rsplit('/', 1)[-1]} could not be deleted, it ends by itself: {error}")
+
+    def _path(self, name: str | None = None) -> str:
+        name = self.name if name is None else name
+        return f"{self._folder}/rayjobs" + (f"/{name}" if name else "")
+
+
+class Unseen(SeawayError):
+    """The API server did not answer for so long that nothing is known of the job."""
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, with which a pod is ended, unwinds the block as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
