@@ -20,6 +20,7 @@ from seaway.closure import source_hashes
 from seaway.config import Config, Section, project_root
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
+from seaway.storage import Storage
 
 IMAGE = "seaway-train:dev"  # replaced by the configuration's when the pipeline is compiled
 
@@ -62,7 +63,7 @@ def perform(
     """Run or skip a step; gives its status, reason, key, summary and seconds."""
     started = time.monotonic()
     step = STEPS[name]
-    cache = StepCache(config.home / "cache")
+    cache = StepCache(config.home / "cache", remote=Storage.of(config), warn=print)
     input_hashes = hashes(inputs)
     what = ingredients(name, step, config, input_hashes)
     entry = cache.find(what)
@@ -144,6 +145,7 @@ def _call(
         "config": lambda: config,
         "workload": lambda: config.workload,
         "root": lambda: config.root,
+        "storage": lambda: Storage.of(config),
         "scale": lambda: config.scale,
         "spec": lambda: resolve(config.workload.features, config.root),
         "champion": lambda: _champion(config, paths, input_hashes),

@@ -3,6 +3,9 @@
 Layout below the cache folder: ``<step>/<key>/manifest.json`` and ``<step>/<key>/outputs/<name>``. An entry
 is filled aside, in ``<step>/.work-<key>``, and renamed when the step has succeeded: whole, or not there.
 ``<step>/last.json`` holds what the last attempt consisted of, to say what is different this time.
+
+With object storage, entries are also published as ``<storage>/cache/<step>/<key>/``: machines and pods that share
+nothing else find each other's results. How long they are kept there is the bucket's own rule.
 """
 
 from __future__ import annotations
@@ -11,12 +14,16 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import content_hash, read_json, record_hash, write_json
+from seaway.errors import SeawayError
+from seaway.storage import Absent, Storage
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,49 @@ class Entry:
 
 
 class StepCache:
-    """The stored results of all steps below ``folder``; the newest ``keep`` of each step stay."""
+    """The stored results of all steps below ``folder``; the newest ``keep`` of each step stay.
 
-    def __init__(self, folder: Path, keep: int = 3) -> None:
-        self._folder, self._keep = folder, keep
+    ``remote``: object storage that has them too. What it cannot do is told by ``warn`` and costs time only.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 3,
+        remote: Storage | None = None,
+        warn: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self._folder, self._keep, self._remote, self._warn = folder, keep, remote, warn
 
     def find(self, what: Ingredients) -> Entry | None:
         """The stored result for these ingredients; None when there is none or its bytes have changed."""
+        return self._here(what) or (self._here(what) if self._fetched(what) else None)
+
+    def _fetched(self, what: Ingredients) -> bool:
+        """Whether the entry is here now, from storage."""
+        if self._remote is None:
+            return False
+        try:
+            self._remote.fetch(self._place(what), self._folder / what.step / what.key)
+        except Absent:
+            return False
+        except SeawayError as error:
+            self._warn(f"the stored result cannot be read, so the step runs: {error}")
+            return False
+        return True
+
+    def _place(self, what: Ingredients) -> str:
+        return self._remote.join("cache", what.step, what.key) if self._remote else ""
+
+    def _here(self, what: Ingredients) -> Entry | None:
         folder = self._folder / what.step / what.key
         try:
             manifest = read_json(folder / "manifest.json")
         except (FileNotFoundError, ValueError):
             return None
         outputs = {name: folder / "outputs" / name for name in manifest["outputs"]}
+        for name in manifest.get("empty", []):  # folders that object storage does not know
+            (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
         if hashes(outputs) != manifest["outputs"]:
             shutil.rmtree(folder)
             return None
@@ -108,22 +145,39 @@ class StepCache:
         outputs = {name: work / "outputs" / name for name in names}
         manifest = {"ingredients": asdict(what), "summary": summary, "seconds": seconds, "stored": time.time()}
         # not write_json: a summary keeps the order in which the step gave it
-        (work / "manifest.json").write_text(json.dumps(manifest | {"outputs": hashes(outputs)}, default=str))
+        manifest |= {"outputs": hashes(outputs), "empty": _empty_folders(work / "outputs")}
+        (work / "manifest.json").write_text(json.dumps(manifest, default=str))
         folder = self._folder / what.step / what.key
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
         self._prune(what.step, folder)
+        self._publish(what, folder)
         return Entry(folder, {name: folder / "outputs" / name for name in names}, summary, seconds)
 
     def discard(self, what: Ingredients) -> None:
         """Forget the stored result, if there is one."""
         shutil.rmtree(self._folder / what.step / what.key, ignore_errors=True)
+        if self._remote is not None:
+            with suppress(SeawayError):  # then it is found to be no good once more
+                self._remote.remove(self._place(what))
+
+    def _publish(self, what: Ingredients, folder: Path) -> None:
+        if self._remote is None:
+            return
+        try:
+            self._remote.publish(folder, self._place(what), replace=True)
+        except SeawayError as error:
+            self._warn(f"the result is kept here only: {error}")
 
     def _prune(self, step: str, current: Path) -> None:
         folders = [p for p in (self._folder / step).iterdir() if p.is_dir() and p != current]
         folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
         for folder in folders[self._keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty_folders(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_dir() and not any(p.iterdir()))
 
 
 def hashes(paths: dict[str, Path]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from seaway.cache import Ingredients, StepCache, hashes, place
 from seaway.closure import source_hashes
+from seaway.storage import Storage
 
 WHAT = Ingredients("join", {"a.py": "1", "b.py": "2"}, {"scale": "tiny", "delay": "7d"}, {"rows": "r"})
 
@@ -143,3 +144,53 @@ def test_a_change_in_an_imported_file_changes_its_hash_alone(tmp_path):
 def test_the_manifest_can_be_read_by_a_person(cache):
     manifest = json.loads((run(cache, WHAT).folder / "manifest.json").read_text())
     assert manifest["ingredients"]["parameters"] == WHAT.parameters
+
+
+# results in object storage
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Storage((tmp_path / "store").as_uri())
+
+
+def test_another_machine_finds_what_one_has_stored(tmp_path, store):
+    here, there = (StepCache(tmp_path / name, remote=store) for name in ("here", "there"))
+    assert there.find(WHAT) is None
+    run(here, WHAT)
+    entry = there.find(WHAT)
+    assert (entry.outputs["out"] / "rows").read_text() == "result" and entry.folder.is_relative_to(tmp_path / "there")
+    assert (entry.summary, entry.seconds) == ({"rows": 3, "about": [1.5]}, 2.0)
+    assert there.find(replace(WHAT, parameters={"scale": "small"})) is None
+    here.discard(WHAT)
+    assert StepCache(tmp_path / "third", remote=store).find(WHAT) is None
+
+
+def test_an_empty_folder_of_a_result_comes_along(tmp_path, store):
+    here, there = (StepCache(tmp_path / name, remote=store) for name in ("here", "there"))
+    work = here.begin(WHAT)
+    (work / "outputs" / "out").mkdir()
+    here.store(WHAT, work, ["out"], {}, 1.0)
+    assert list(there.find(WHAT).outputs["out"].iterdir()) == []
+
+
+def test_a_result_that_is_spoilt_in_storage_is_made_again(tmp_path, store):
+    said = []
+    here, there = (StepCache(tmp_path / name, remote=store, warn=said.append) for name in ("here", "there"))
+    run(here, WHAT)
+    store.write(store.join("cache", WHAT.step, WHAT.key, "outputs/out/rows"), b"other")
+    assert there.find(WHAT) is None and "outputs/out/rows is not the file" in said[0]
+    run(there, WHAT)
+    assert StepCache(tmp_path / "third", remote=store).find(WHAT)
+
+
+def test_storage_that_is_away_costs_time_and_no_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    said = []
+    away = Storage("s3://bucket", "http://127.0.0.1:9", "us-east-1")
+    cache = StepCache(tmp_path / "cache", remote=away, warn=said.append)
+    assert cache.find(WHAT) is None
+    run(cache, WHAT)
+    assert cache.find(WHAT) and len(said) == 2
+    assert "so the step runs" in said[0] and "kept here only" in said[1]

@@ -124,7 +124,9 @@ def test_pairs_are_those_of_both_versions_logs(store, monkeypatch):
     assert found["problem"] == "" and (found["flips"]["n"], found["flips"]["sum"]) == (10, 10.0)
 
 
-def test_storage_that_cannot_be_read_is_a_problem_and_no_end():
+def test_storage_that_cannot_be_read_is_a_problem_and_no_end(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     gone = Storage("s3://bucket/x", "http://127.0.0.1:9", REGION)
     pairs = {"flips": Bound(0.1, 0.05, 0.0, 1.0)}
     rules = Rules(ramp=(10,), cap=60, alpha_promote=0.05, alpha_rollback=0.05, rails={}, pairs=pairs)
