@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parent
 class Image(Section):
     group: str  # dependency group of pyproject.toml
     folders: tuple[str, ...]  # of this project, copied to /app
-    entry: tuple[str, ...]  # modules that run in it: what they import must be in it
+    entry: tuple[str, ...]  # modules and packages that run in it: what they import must be in it
 
 
 class Table(Section):

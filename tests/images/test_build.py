@@ -156,7 +156,8 @@ def test_what_runs_in_an_image_is_in_it(name):
     for entry in image.entry:
         place = ROOT / entry.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__init__.py").exists(), f"{entry} does not exist"
-        imports(entry, seen)
+        for file in sorted(place.rglob("*.py")) or [place.with_suffix(".py")]:
+            imports(".".join(file.relative_to(ROOT).with_suffix("").parts), seen)
     assert {file.relative_to(ROOT).parts[0] for file in seen} <= set(image.folders)
 
 
