@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import kubernetes_validate
 import pytest
+from kubernetes_validate import utils
 
 VERSION = "1.34"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_are_read_once():
+    """The package reads a megabyte of definitions for every object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", cache(utils.schema_contents))
+        yield
 
 
 def check(manifest):
