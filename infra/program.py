@@ -77,6 +77,7 @@ def _provider(settings: Settings) -> pulumi.ProviderResource:
         **place,
         cluster_identifier=identifier,
         enable_server_side_apply=True,
+        enable_patch_force=True,  # else an update cannot mend what a hand has changed: the hand owns the field
         enable_config_map_mutable=True,  # else a new value is a new object, and what mounts the old one loses it
         enable_secret_mutable=True,
     )
