@@ -10,6 +10,7 @@ import yaml
 
 from seaway.config import Config, load
 from seaway.errors import SeawayError
+from seaway.storage import is_uri
 
 
 def common() -> argparse.ArgumentParser:
@@ -30,7 +31,9 @@ def data() -> argparse.ArgumentParser:
     """A parent parser with the options that choose the data."""
     parent = argparse.ArgumentParser(add_help=False)
     group = parent.add_argument_group("data")
-    group.add_argument("--data", metavar="PATH", help="your own events: Parquet or CSV; a file, folder or glob")
+    group.add_argument(
+        "--data", metavar="PATH", help="your own events: Parquet or CSV; a file, folder, glob or URI of object storage"
+    )
     group.add_argument("--scale", help="size of the generated data, a name from the workload's scales")
     return parent
 
@@ -46,7 +49,7 @@ def config(args: argparse.Namespace, **more: Any) -> Config:
         overrides["scale"] = args.scale
     loaded = load(args.env, workload=args.workload, overrides=overrides)
     if getattr(args, "data", None):
-        path = str(Path(args.data).expanduser().absolute())
+        path = args.data if is_uri(args.data) else str(Path(args.data).expanduser().absolute())
         _put(overrides, f"workload.sources.{loaded.workload.source}.path={path}")
         loaded = load(args.env, workload=args.workload, overrides=overrides)
     return loaded
