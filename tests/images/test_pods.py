@@ -18,10 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from seaway.config import load
+from seaway.keys import IN_PODS
 from seaway.kube_api import Api
+from seaway.storage import Storage
 from serving import manifests
 from serving.controller_manifests import controller
 from serving.manifests import Predictor
+from serving.pod_parts import Parts
 from tests.serving import conftest as serving
 
 pytestmark = pytest.mark.infra
@@ -103,21 +107,23 @@ def ask(address, message):
 
 @pytest.fixture(scope="module")
 def model(api, namespace, bundles, tmp_path_factory):
-    """Mounts and a predictor of a signed bundle, for pods that see the folder as /models."""
+    """Mounts and a predictor of a signed bundle that its pod must fetch: storage is a folder, seen as /models."""
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(bundles.make("7"), folder / "bundle")
+    bundle = bundles.make("7")
+    digest = bundles.trusted(bundle)["digest"]
+    Storage(folder.as_uri()).publish(Path(bundle), f"{folder.as_uri()}/bundles/{digest}")
     shutil.copy(bundles.store["path"], folder / "online.db")
-    shutil.copy(bundles.trust["public_key"], folder / "model.pub")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    digest = bundles.trusted(str(folder / "bundle"))["digest"]
+    key = {"metadata": {"name": "model-key"}, "data": {"model.pub": Path(bundles.trust["public_key"]).read_text()}}
+    api.create(f"/api/v1/namespaces/{namespace}/configmaps", key)
     predictor = Predictor(
         "main",
         100,
-        "/models/bundle",
+        f"file:///models/bundles/{digest}",
         {"type": "sqlite", "path": "/models/online.db"},
         version="7",
-        parameters={"digest": digest, "public_key": "/models/model.pub"},
+        parameters={"digest": digest, "public_key": str(IN_PODS)},
     )
     yield {"/models": volume(api, namespace, "models", folder)}, predictor
     api.delete(f"/api/v1/persistentvolumes/{namespace}-models")
@@ -127,7 +133,8 @@ def model(api, namespace, bundles, tmp_path_factory):
 def served(api, namespace, model, kubectl):
     """The pod that the real operator makes of what a release writes, once it answers."""
     image, (mounts, predictor) = wanted("SEAWAY_SERVE_IMAGE"), model
-    made = manifests.seldon_deployment("shop", namespace, [predictor], image=image, mounts=mounts)
+    parts = Parts(trust="model-key")
+    made = manifests.seldon_deployment("shop", namespace, [predictor], image=image, mounts=mounts, parts=parts)
     path = f"{SDEPS}/namespaces/{namespace}/seldondeployments"
     started = time.monotonic()
     api.create(path, made)
@@ -150,12 +157,17 @@ def test_a_restricted_pod_answers_a_prediction(served):
     assert answer["meta"]["tags"]["model_version"] == "7"
 
 
+def test_it_fetched_its_bundle_and_checked_the_signature(served, namespace, kubectl):
+    said = kubectl("-n", namespace, "logs", served["metadata"]["name"], "-c", "bundle").stdout
+    assert "/bundle/model holds file:///models/bundles/" in said and "signed" in said
+
+
 def test_the_server_can_do_nothing_but_serve(served, namespace, kubectl):
     def inside(command):
         where = ["-n", namespace, "exec", served["metadata"]["name"], "-c", "model", "--"]
         return kubectl(*where, "/bin/sh", "-c", command, ok=False)
 
-    assert inside("id -u; id -g").stdout.split() == ["8888", "0"] or inside("id -u").stdout.strip() == "8888"
+    assert inside("id -u; id -g").stdout.split() == ["8888", "8888"]
     assert "Read-only file system" in inside("echo x > /app/x").stderr
     assert inside("echo x > /tmp/x && cat /tmp/x").stdout.strip() == "x"
     status = inside("cat /proc/1/status").stdout
@@ -193,32 +205,32 @@ def ready_or_ending(api, namespace, name):
 
 def test_the_controller_runs_and_holds_its_lease(api, kubectl):
     """Its own manifests, but for the network: this kubelet's pods reach the API on the node's loopback alone."""
-    image, server = wanted("SEAWAY_CONTROLLER_IMAGE"), api_server()
-    home, release = (f"pods-{uuid.uuid4().hex[:8]}" for _ in range(2))
-    for name in (home, release):
+    image, env = wanted("SEAWAY_CONTROLLER_IMAGE"), "staging"
+    home, releases = f"pods-{uuid.uuid4().hex[:8]}", load(env).serving.namespace
+    for name in (home, releases):
         api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    objects = controller(image, home, env="staging", releases=[release])
-    for obj in objects:
-        if obj["kind"] == "Deployment":
-            pod = obj["spec"]["template"]["spec"]
-            pod["hostNetwork"] = True
-            host, port = server.removeprefix("https://").split(":")
-            pod["containers"][0]["env"] += [
-                {"name": "KUBERNETES_SERVICE_HOST", "value": host},
-                {"name": "KUBERNETES_SERVICE_PORT", "value": port},
-            ]
-            # the configuration in the image names the namespaces of staging; these are the test's
-            pod["containers"][0]["command"] += ["--workload", "/app/config/workload.yaml"]
+    objects = controller(image, home, env=env, releases=[releases])
+    [pod] = [obj["spec"]["template"]["spec"] for obj in objects if obj["kind"] == "Deployment"]
+    host, port = api_server().removeprefix("https://").split(":")
+    pod["hostNetwork"] = True
+    pod["containers"][0]["env"] += [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+    ]
     started = time.monotonic()
     kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def told():
         return kubectl("-n", home, "logs", "deploy/seaway-controller", ok=False).stdout[-2000:]
 
-    pod = until(90, lambda: ready(api, home, "app.kubernetes.io/name=seaway-controller"), told)
-    print(f"\ncontroller: Ready after {time.monotonic() - started:.1f} s; it says: {told().strip()[-300:]}")
-    assert not pod["status"]["containerStatuses"][0]["restartCount"]
-    for name in (home, release):
+    running = until(90, lambda: ready(api, home, "app.kubernetes.io/name=seaway-controller"), told)
+    print(f"\ncontroller: Ready after {time.monotonic() - started:.1f} s")
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{releases}/leases"
+    held = until(30, lambda: [x["spec"].get("holderIdentity") for x in api.get(leases)["items"]], told)
+    assert len(held) == 1 and held[0]
+    assert not running["status"]["containerStatuses"][0]["restartCount"]
+    assert "forbidden" not in told() and "Traceback" not in told(), told()
+    for name in (home, releases):
         api.delete(f"/api/v1/namespaces/{name}")
 
 
