@@ -10,8 +10,6 @@ SELDON, RAYJOBS, SECRETS = "machinelearning.seldon.io/seldondeployments", "ray.i
 MAY = [
     (RUNNER, ["create", "get", "list", "watch", "delete"], RAYJOBS, "training"),
     (RUNNER, ["get", "list", "watch", "delete"], "ray.io/rayclusters", "training"),
-    (RUNNER, ["get", "list"], "/pods", "training"),
-    (RUNNER, ["get"], "/pods/log", "training"),
     (RUNNER, ["create", "get", "list", "update"], SELDON, "SERVING"),
     (RUNNER, ["get", "list"], "networking.istio.io/virtualservices", "SERVING"),
     (RUNNER, ["get", "list"], "apps/deployments", "SERVING"),
@@ -25,7 +23,8 @@ MAY_NOT = [
     (RUNNER, ["get", "list"], SECRETS, "SERVING"),
     (RUNNER, ["delete"], SELDON, "SERVING"),
     (RUNNER, ["create", "delete"], "/pods", "SERVING"),
-    (RUNNER, ["create"], "/pods", "training"),
+    (RUNNER, ["get", "create", "delete"], "/pods", "training"),
+    (RUNNER, ["patch"], RAYJOBS, "training"),
     (RUNNER, ["create"], "/pods/exec", "training"),
     (RUNNER, ["create"], RAYJOBS, "SERVING"),
     (RUNNER, ["create", "update"], "networking.istio.io/virtualservices", "SERVING"),

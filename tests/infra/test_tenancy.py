@@ -7,7 +7,9 @@ import pytest
 from infra import settings, versions
 from infra.access import identity
 from infra.base import manifests
+from infra.policies.rules import Resource
 from infra.tenancy import SECURITY, WORKLOAD, Namespace, Network, namespaces
+from tests.infra.reach import World
 
 OUTSIDE = "198.51.100.7"  # somewhere in the world
 API_SERVER = "10.1.2.3"
@@ -25,48 +27,6 @@ def given(**over):
         "budget": {"monthly_usd": 100},
     }
     return settings.Settings.model_validate({**base, **over})
-
-
-class World:
-    """Who may talk to whom, as a network plugin decides it from the policies alone."""
-
-    def __init__(self, policies):
-        self.policies = policies
-
-    def may(self, caller, listener, port, *, caller_pods=None, listener_pods=None, protocol="TCP"):
-        """Both halves allow it: out of the caller's namespace and into the listener's. A name of neither is outside."""
-        out = self._half("Egress", caller, caller_pods, listener, listener_pods, port, protocol)
-        return out and self._half("Ingress", listener, listener_pods, caller, caller_pods, port, protocol)
-
-    def _half(self, kind, here, labels, there, there_labels, port, protocol):
-        key = kind.lower()
-        chosen = [p["spec"] for p in self.policies.get(here, []) if kind in p["spec"]["policyTypes"]]
-        chosen = [s for s in chosen if _selects(s["podSelector"], labels)]
-        if not chosen:
-            return True
-        rules = [rule for spec in chosen for rule in spec.get(key, [])]
-        return any(self._matches(r, kind, there, there_labels, port, protocol) for r in rules)
-
-    def _matches(self, rule, kind, there, labels, port, protocol):
-        ports = rule.get("ports")
-        if ports and {"port": port, "protocol": protocol} not in ports:
-            return False
-        peers = rule["from" if kind == "Ingress" else "to"]
-        return any(self._is(peer, there, labels) for peer in peers)
-
-    def _is(self, peer, there, labels):
-        from ipaddress import ip_address, ip_network
-
-        if "ipBlock" in peer:
-            block = peer["ipBlock"]
-            if not there[0].isdigit() or ip_address(there) not in ip_network(block["cidr"]):
-                return False
-            return not any(ip_address(there) in ip_network(net) for net in block.get("except", ()))
-        return peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": there}
-
-
-def _selects(selector, labels):
-    return selector.get("matchLabels", {}).items() <= (labels or {}).items()
 
 
 def world(**over):
@@ -168,6 +128,25 @@ def test_stores_outside_are_reached_on_their_ports():
     assert moved.may("serving-dev", OUTSIDE, 6390)
     assert moved.may("tracking", OUTSIDE, 5433)
     assert not moved.may("serving-dev", OUTSIDE, 5433)
+
+
+def test_every_number_that_is_scraped_may_be_asked_for(rendered):
+    policies = {}
+    for policy in rendered.of("NetworkPolicy"):
+        policies.setdefault(policy.namespace, []).append(policy.manifest)
+    asked = set()
+    for monitor in rendered.of("PodMonitor"):
+        wanted = monitor.props["spec"]["selector"].get("matchLabels")
+        ports = {end["port"] for end in monitor.props["spec"]["podMetricsEndpoints"]}
+        spaces = monitor.props["spec"].get("namespaceSelector", {}).get("matchNames", [monitor.namespace])
+        for made in rendered:
+            for pod in Resource(made.type, made.name, made.props).pods() if made.namespace in spaces and wanted else ():
+                if wanted.items() <= pod.labels.items():
+                    named = [port for c in pod.containers for port in c.get("ports", ()) if port.get("name") in ports]
+                    asked |= {(made.namespace, port["containerPort"]) for port in named}
+    assert ("seaway-system", 8000) in asked
+    for namespace, port in asked:
+        assert World(policies).may("monitoring", namespace, port), (namespace, port)
 
 
 def test_every_end_of_a_flow_is_known():
