@@ -1,8 +1,9 @@
 """Fills an environment's online store from a run's features: a new store, or one that was lost.
 
-    python -m serving.fill_store --env prod --features s3://bucket/…/features
+    python -m serving.fill_store --env prod --features s3://bucket/prefix/cache/features/KEY
 
-What is in the store is replaced, entity by entity, by the state after the newest event of the features.
+What is in the store is replaced, entity by entity, by the state after the newest event of the features. Their folder
+is the step's output, or the step cache's entry of it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ def fill(config: Config, features: Path, store: dict[str, Any] | None = None) ->
     from serving.release_plan import online_store
     from serving.stream import FeatureStream
 
-    file = features / "features.parquet"
-    if not file.exists():
+    found = [f for place in (".", "outputs/*") for f in features.glob(f"{place}/features.parquet")]
+    if not found:
         raise SeawayError(f"{features} holds no features.parquet: give the output of a run's step `features`")
+    file, features = found[0], found[0].parent
     spec = resolve(config.workload.features, config.root)
     newest = pl.scan_parquet(file).select(pl.col("event_timestamp").max()).collect().item()
     if newest is None:

@@ -284,6 +284,24 @@ def test_the_examples_are_valid(file):
     assert estimate.of(read, platform_settings(PLATFORM), cost.load()).monthly > 0
 
 
+def test_the_estimate_counts_what_the_program_makes(eks):
+    lines = {line["name"]: line["what"] for line in eks.outputs["estimate"]["lines"]}
+    assert lines["NAT gateway"].startswith(f"{len(of(eks, ':NatGateway'))} x ")
+    assert {name for name in lines if name in EKS.pools} == set(of(eks, ":NodeGroup"))
+    one = EKS.model_copy(update={"network": settings.Network(nat="one")})
+    assert (
+        estimate.of(one, platform_settings(PLATFORM), cost.load()).monthly
+        < eks.outputs["estimate"]["monthly_usd"]["expected"]
+    )
+
+
+def test_pods_tolerate_the_taints_of_the_pools():
+    from components.tune import rayjob
+    from pipelines import pods
+
+    assert {rayjob.SPOT, pods.SPOT} == set(settings.SPOT_TAINT) and {rayjob.GPU} == set(settings.GPU_TAINT)
+
+
 @pytest.mark.parametrize("env", ["dev", "staging", "prod"])
 def test_the_shipped_stacks_are_valid_and_within_their_platforms_budget(env):
     assert settings.of_stack(env)

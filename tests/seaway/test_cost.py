@@ -85,6 +85,9 @@ def test_what_has_no_price_is_named_with_the_file_to_edit(pool, region, cloud, t
 def test_a_budget_is_refused_with_the_dearest_line():
     made = month(cost.Pool("cheap", "small.x", 1, 1), cost.Pool("dear", "gpu.x", 1, 1))
     assert made.excess(770) == ""
+    assert month(cost.Pool("p", "gpu.x", 0, 1, hours=100)).excess(99) and not month(
+        cost.Pool("p", "gpu.x", 0, 1, hours=100)
+    ).excess(100)
     assert "dearest is dear: 1 x gpu.x, 700" in made.excess(769) and "Raise the budget" in made.excess(769)
 
 

@@ -49,6 +49,22 @@ def test_what_is_no_features_folder_is_refused(what, features, tmp_path):
         fill_store.fill(world.config(tmp_path), folder, {"type": "sqlite", "path": str(tmp_path / "o.db")})
 
 
+def test_an_entry_of_the_shared_step_cache_is_fetched_and_taken(features, tmp_path, monkeypatch, capsys):
+    import seaway.config
+    from seaway.config import Storage as Section
+    from seaway.storage import Storage
+
+    entry = tmp_path / "entry"
+    shutil.copytree(features, entry / "outputs" / "out")
+    uri = (tmp_path / "objects").as_uri()
+    Storage(uri).publish(entry, f"{uri}/cache/features/k1")
+    config = world.config(tmp_path).model_copy(update={"storage": Section(uri=uri)})
+    monkeypatch.setattr(seaway.config, "load", lambda *_, **__: config)
+    assert fill_store.main(["--features", f"{uri}/cache/features/k1"]) == 0
+    assert "entities" in capsys.readouterr().out
+    assert (config.home / "online" / "serve.db").exists()
+
+
 def test_the_command_names_what_is_missing(tmp_path, capsys):
     assert fill_store.main(["--env", "local", "--features", str(tmp_path)]) == 2
     assert "holds no features.parquet" in capsys.readouterr().err
