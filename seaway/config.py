@@ -230,6 +230,7 @@ class Serving(Section):
     # folder or storage URI for prediction logs, as the servers see it; None: home/answers, or on kubernetes with
     # storage its answers/
     log: str | None = None
+    service_account: str | None = None  # kubernetes: of the servers' pods; its workload identity reaches the storage
     trust: str | None = None  # kubernetes: ConfigMap whose model.pub the pods trust; None: mounts hold trust.public_key
 
 
