@@ -1,4 +1,4 @@
-"""The training pipeline: from raw rows to the request of a release.
+"""The training pipeline: from raw rows to a release.
 
 1. ingest     the raw rows of every source
 2. validate   the data contract; bad rows to quarantine
@@ -9,6 +9,7 @@
 7. evaluate   held-out metrics against baseline and champion; the verdict
 8. register   a version with its lineage
 9. release    the request to release it; refused unless the verdict is a pass
+10. start     the canary of that release, where serving is a cluster
 """
 
 from kfp import dsl, kubernetes
@@ -20,6 +21,7 @@ from components.features.component import features
 from components.ingest.component import ingest
 from components.register.component import register
 from components.release.component import release
+from components.start.component import start
 from components.train.component import train
 from components.tune.component import tune
 from components.validate.component import validate
@@ -41,7 +43,7 @@ def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> Bas
         _place(task, step, settings).set_display_name(title)
         return furnish(task, step) if furnish else task
 
-    @dsl.pipeline(name="seaway-training", description="Raw rows to the request of a release.")
+    @dsl.pipeline(name="seaway-training", description="Raw rows to a release.")
     def training(config: str, run: str = ""):
         raw = place(ingest(config=config), "ingest", "Ingest raw rows")
         valid = place(validate(config=config, raw=raw.outputs["out"]), "validate", "Validate rows")
@@ -68,7 +70,8 @@ def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> Bas
             "register",
             "Register version",
         )
-        place(release(config=config, version=version.outputs["out"]), "release", "Request release")
+        asked = place(release(config=config, version=version.outputs["out"]), "release", "Request release")
+        place(start(config=config, request=asked.outputs["out"]), "start", "Start release")
 
     return training
 

@@ -82,12 +82,23 @@ class Api:
             )
             return json.loads(answer.data)
         except ApiException as error:
+            if not error.status:  # the connection was not made: a broken handshake, or a certificate
+                raise _unsafe(method, path, str(error.reason)) from None
             raise _failure(method, path, error.status, error.body) from None
         except (HTTPError, OSError) as error:
             unknown = "" if method == "GET" else "; whether it was carried out is not known: read the object again"
             raise Unavailable(f"the Kubernetes API did not answer {method} {path} ({_cause(error)}){unknown}") from None
         except ValueError as error:
             raise Unavailable(f"the Kubernetes API gave no JSON for {method} {path}: {error}") from None
+
+
+def _unsafe(method: str, path: str, reason: str) -> SeawayError:
+    """The error of a connection that TLS did not make."""
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return SeawayError(
+            f"the Kubernetes API's certificate is not the one that the kubeconfig trusts: {method} {path} ({reason})"
+        )
+    return Unavailable(f"the Kubernetes API did not answer {method} {path} ({reason})")
 
 
 def _failure(method: str, path: str, status: int, body: Any) -> SeawayError:

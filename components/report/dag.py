@@ -21,6 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("dataset", "train"),
     "register": ("train", "evaluate"),
     "release": ("evaluate", "register"),
+    "start": ("release",),
 }
 GLYPH = {"done": "●", "running": "●", "skipped": "○", "failed": "✕", "not run": "·"}
 

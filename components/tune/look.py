@@ -37,7 +37,7 @@ def look(job: Mapping[str, Any]) -> Look:
     if spec.get("suspend") or deployment in ("Suspended", "Suspending"):
         queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
         return Look(
-            SUSPENDED, f"suspended: it waits in the queue {queue}" if queue else "suspended, until it is let go"
+            SUSPENDED, f"suspended: it waits in the queue {queue}" if queue else "suspended: somebody holds it back"
         )
     if deployment == "Running":
         running = state == "RUNNING"

@@ -55,7 +55,7 @@ def test_the_declared_sections_exist():
         if step.state is None:
             found = ingredients(name, step, config, {})
             assert all(any(key.startswith(section) for key in found.parameters) for section in step.reads)
-            assert any(Path(file).name == "step.py" for file in found.code)
+            assert any(Path(file).name in ("step.py", f"{name}.py") for file in found.code)
             assert "uv.lock" in found.code
 
 

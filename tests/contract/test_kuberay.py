@@ -303,13 +303,14 @@ def test_an_api_server_that_stays_away_leaves_the_job_to_end_itself(sweep, kubec
 
 RUN = """
 import sys
+from pathlib import Path
 from components.tune.kuberay import Job
 from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.kube_api import Api
 from seaway.storage import Storage
 
-record = read_json(sys.argv[1])
+record = read_json(Path(sys.argv[1]))
 config = Config.model_validate(record["config"])
 Job(config, Storage.of(config), record["at"], record["manifest"], Api(kubeconfig=record["kubeconfig"])).run()
 """
@@ -319,14 +320,16 @@ def spawn(made):
     record = {"config": made.config.model_dump(mode="json"), "at": made.at, "manifest": made.manifest}
     file = made.folder / "record.json"
     file.write_text(json.dumps(record | {"kubeconfig": made.kubeconfig}))
-    return subprocess.Popen([sys.executable, "-c", RUN, str(file)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(file)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: made.found() or process.poll() is not None, 60, "the RayJob")
+    assert process.poll() is None, process.stderr.read()
+    return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ended_early_it_takes_the_job_along(sweep, number):
     made = sweep(worker={"cpu": "900", "memory": "2Gi"})  # never to be had: the job does not end by itself
     process = spawn(made)
-    wait_for(lambda: made.found() or process.poll() is not None, 60, "the RayJob")
     wait_for(lambda: pods(made, "head"), 30, "a head")
     process.send_signal(number)
     assert process.wait(30) != 0
@@ -338,7 +341,7 @@ def test_killed_the_next_attempt_follows_the_same_job(sweep):
     made.publish()
     made.manifest["spec"]["suspend"] = True
     process = spawn(made)
-    found = wait_for(lambda: made.found() or process.poll() is not None, 60, "the RayJob")
+    found = made.found()
     process.kill()
     process.wait()
     made.start()

@@ -1,0 +1,230 @@
+"""The sweep as a RayJob runs it, on a real Ray that is there already and with object storage between both sides.
+
+The Kubernetes API is played: a RayJob's entry point runs here as a process. tests/contract/test_kuberay.py has the
+real operator, whose pods run nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from components.tune import cluster, job, kuberay
+from components.tune.step import tune
+from seaway.artifacts import read_json
+from seaway.errors import NotFound, SeawayError
+from seaway.storage import Storage
+
+
+@pytest.fixture(scope="module")
+def ray_head(tmp_path_factory):
+    """Address and environment of a Ray with two cores that asks for a token, as KubeRay's do."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    folder = Path(f"/tmp/seaway-test-ray-{os.getpid()}")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    start = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    options = ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
+    log = (tmp_path_factory.mktemp("ray") / "log").open("w+")
+    options += ["--object-store-memory=100000000"]
+    head = subprocess.Popen([sys.executable, *start, *options], env={**os.environ, **token}, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert head.poll() is None and time.monotonic() < until, Path(log.name).read_text()
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}", token
+    finally:
+        head.terminate()
+        head.wait(30)
+        subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+
+class Played:
+    """An API server whose RayJobs run as processes on this machine."""
+
+    def __init__(self, address, environment, folder):
+        self.address, self.environment, self.folder = address, {**os.environ, **environment}, folder
+        self.objects, self.processes, self.made = {}, {}, 0
+
+    def create(self, path, body):
+        name, self.made = body["metadata"]["name"], self.made + 1
+        entry = shlex.split(body["spec"]["entrypoint"])
+        assert entry[0] == "python"
+        entry += ["--address", self.address, "--home", str(self.folder / f"pod-{self.made}")]
+        log = (self.folder / f"log-{self.made}").open("w")
+        self.objects[name] = body
+        self.processes[name] = subprocess.Popen([sys.executable, *entry[1:]], env=self.environment, stderr=log)
+
+    def get(self, path):
+        name = path.rpartition("/")[2]
+        if name not in self.objects:
+            raise NotFound(name)
+        code = self.processes[name].poll()
+        status = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
+        if code is not None:
+            end = ("Complete", "SUCCEEDED", "") if code == 0 else ("Failed", "FAILED", "AppFailed")
+            status = dict(zip(("jobDeploymentStatus", "jobStatus", "reason"), end, strict=True))
+        return {**self.objects[name], "status": status}
+
+    def delete(self, path):
+        name = path.rpartition("/")[2]
+        if self.objects.pop(name, None) is None:
+            raise NotFound(name)
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+
+@pytest.fixture
+def away(toy, tmp_path, monkeypatch):
+    """Makes (config, spec, played) for a sweep by RayJob, on no Ray yet."""
+    played = Played("127.0.0.1:1", {}, tmp_path)
+    monkeypatch.setattr(kuberay, "Api", lambda context: played)
+
+    def make(**changes):
+        config, spec = toy(**changes)
+        ray = config.ray.model_copy(update={"substrate": "kuberay", "poll": "1s"})
+        storage = config.storage.model_copy(update={"uri": f"file://{tmp_path}/objects"})
+        return config.model_copy(update={"ray": ray, "storage": storage}), spec, played
+
+    yield make
+    for process in played.processes.values():
+        process.kill()
+
+
+@pytest.fixture
+def on_ray(away, ray_head):
+    """The same, on a Ray that is there."""
+
+    def make(**changes):
+        config, spec, played = away(**changes)
+        played.address = ray_head[0]
+        played.environment |= ray_head[1]
+        return config, spec, played
+
+    return make
+
+
+def table(out):
+    return pl.read_parquet(out / "trials.parquet").drop("seconds")
+
+
+@pytest.mark.infra
+def test_a_rayjob_gives_what_the_same_sweep_gives_here(on_ray, toy, toy_dataset, tmp_path, monkeypatch):
+    config, spec, played = on_ray()
+    said = []
+    monkeypatch.setattr(cluster, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
+    summary = tune(config, spec, toy_dataset, tmp_path / "out")
+    assert summary["trials"] == 4 and summary["failed"] == 0, (tmp_path / "log-1").read_text()
+    assert played.objects == {} and any("best average_precision" in line for line in said), said
+    local, _ = toy()
+    tune(local.model_copy(update={"home": tmp_path / "here"}), spec, toy_dataset, tmp_path / "whole")
+    assert table(tmp_path / "out").equals(table(tmp_path / "whole"))
+    assert read_json(tmp_path / "out" / "best.json") == read_json(tmp_path / "whole" / "best.json")
+
+    (tmp_path / "again").mkdir()
+    assert tune(config, spec, toy_dataset, tmp_path / "again") == summary and played.made == 1  # the result was there
+
+    # more trials go on from what the earlier ones have left in object storage, on a machine that has nothing
+    more = config.workload.model_copy(update={"sweep": config.workload.sweep.model_copy(update={"trials": 5})})
+    longer = tune(config.model_copy(update={"workload": more}), spec, toy_dataset, tmp_path / "more")
+    assert longer["trials"] == 5 and longer["epochs_kept"] == summary["epochs_trained"]
+    assert table(tmp_path / "more").filter(pl.col("trial") < 4).equals(table(tmp_path / "out"))
+
+
+def test_a_job_that_cannot_says_why(away, toy_dataset, tmp_path):
+    config, spec, played = away()
+    broken = config.workload.model_copy(update={"sweep": config.workload.sweep.model_copy(update={"metric": "luck"})})
+    with pytest.raises(SeawayError, match=r"AppFailed\): sweep\.metric 'luck' is not one of"):
+        tune(config.model_copy(update={"workload": broken}), spec, toy_dataset, tmp_path / "out")
+    assert played.objects == {}
+
+
+@pytest.mark.infra
+def test_a_killed_job_goes_on_from_its_checkpoints(on_ray, toy_dataset, tmp_path):
+    config, spec, played = on_ray()
+    failed = []
+
+    def attempt():
+        try:
+            tune(config, spec, toy_dataset, tmp_path / "out")
+        except SeawayError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    until = time.monotonic() + 120
+    while not list((tmp_path / "objects").glob("sweeps/*/checkpoints/*")) and time.monotonic() < until:
+        time.sleep(0.02)
+    (process,) = played.processes.values()
+    process.send_signal(signal.SIGKILL)
+    thread.join(60)
+    assert "AppFailed" in failed[0] and "go" in failed[0]
+    summary = tune(config, spec, toy_dataset, tmp_path / "out")
+    assert summary["epochs_kept"] > 0 and summary["failed"] == 0
+
+
+def test_a_job_that_nobody_waits_for_ends_itself(tmp_path):
+    code = (
+        "import sys, time; from components.tune import job; from seaway.storage import Storage\n"
+        "job.watch(Storage(sys.argv[1]), 1.0, 0.2); time.sleep(60)"
+    )
+    store = Storage(f"file://{tmp_path}/job")
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", code, store.uri], stderr=subprocess.PIPE)
+    for n in range(15):  # three seconds of life, then none
+        store.write(store.join("watched"), str(n).encode())
+        time.sleep(0.2)
+    assert process.poll() is None
+    assert process.wait(20) == 1 and time.monotonic() - began < 20
+    assert b"nobody has waited" in store.read(store.join("error"))
+
+
+def test_the_step_shows_that_it_waits(away, toy_dataset, tmp_path, monkeypatch):
+    config, _, _ = away()
+    monkeypatch.setattr(kuberay, "BEAT_S", 0.0)
+    store = Storage.of(config)
+    sweep = kuberay.Job(config, store, store.join("x"), cluster.manifest(config, "x", {"at": "a", "data": "d"}))
+    seen = set()
+    for _ in range(3):
+        sweep._beat()
+        seen.add(store.read(store.join("x", "watched")))
+    assert len(seen) == 3
+
+
+def test_a_workload_outside_the_image_is_named(away):
+    config, _, _ = away()
+    assert cluster.job_record(config, "a", "b")["config"]["workload_file"] == str(config.workload_file)  # shared files
+    s3 = config.model_copy(update={"storage": config.storage.model_copy(update={"uri": "s3://bucket/x"})})
+    with pytest.raises(SeawayError, match="the image of the sweep's job lacks it"):
+        cluster.job_record(s3, "a", "b")
+
+
+def test_without_storage_there_is_no_sweep_elsewhere(away, toy_dataset, tmp_path):
+    config, spec, _ = away()
+    alone = config.model_copy(update={"storage": config.storage.model_copy(update={"uri": None})})
+    with pytest.raises(SeawayError, match=r"set storage\.uri"):
+        tune(alone, spec, toy_dataset, tmp_path)
+
+
+def test_a_line_of_progress_is_the_newest(tmp_path, capsys):
+    store = Storage(f"file://{tmp_path}/job")
+    told = job.Told(store)
+    for text in ("sweep: 1/4 trials\n", "sweep: 2/4 trials", "\n"):
+        told.write(text)
+    assert store.read(store.join("progress")) == b"sweep: 2/4 trials"
+    assert "1/4" in capsys.readouterr().err
