@@ -52,12 +52,7 @@ class Access(Part):
             return
         rest = {"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": row["role"]}, "subjects": subjects}
         if row["in"] == "cluster":
-            yield {
-                "apiVersion": f"{RBAC}/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": name},
-                **rest,
-            }
+            yield {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}, **rest}
             return
         for namespace in dict.fromkeys(n for place in row["in"] for n in self.groups.get(place, [place])):
             meta = {"name": name, "namespace": namespace}

@@ -158,12 +158,8 @@ def _policy(name: str, namespace: str, pods: Mapping[str, str], spec: Mapping[st
 
 
 def _object(version: str, kind: str, name: str, namespace: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": version,
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": dict(spec),
-    }
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": version, "kind": kind, "metadata": meta, "spec": dict(spec)}
 
 
 class Tenancy(Part):

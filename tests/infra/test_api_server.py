@@ -61,9 +61,8 @@ def server():
 def stack(request, server):
     """A stack applied as a whole, in the order in which the engine would; away again afterwards."""
     rendered = render(request.param)
-    manifests = rendered.manifests()
     try:
-        for manifest in manifests:
+        for manifest in rendered.manifests():
             server.apply(manifest)
         for space in rendered.of("Namespace"):  # a pod is refused until its namespace has this account
             meta = {"name": "default", "namespace": space.props["metadata"]["name"]}
@@ -71,7 +70,7 @@ def stack(request, server):
             wait(lambda a=account: server.exists(a), f"{meta} is there")
         yield rendered
     finally:
-        remove(server, manifests)
+        remove(server, rendered.manifests())
 
 
 @pytest.fixture
