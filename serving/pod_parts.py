@@ -17,6 +17,8 @@ from seaway.storage import ENDPOINT, REGION, is_uri
 if TYPE_CHECKING:
     from seaway.config import Config
 
+PLATFORM = "seaway-platform"  # ConfigMap in which each namespace of a platform has its version
+STACK, UPDATE = "SEAWAY_STACK", "SEAWAY_STACK_UPDATE"  # of the platform that the server runs on
 BUNDLE = "SEAWAY_BUNDLE"  # the folder in which the server finds a bundle that is named by its URI
 FOLDER = "/bundle/model"
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -31,6 +33,8 @@ class Parts:
     storage_secret: str | None = None  # Secret with the keys CREDENTIALS
     password_secret: str | None = None  # Secret with the key ``password`` of the online store
     trust: str | None = None  # ConfigMap with model.pub
+    platform: str | None = None  # ConfigMap with the platform's stack and update, as of when a pod starts
+    service_account: str | None = None  # whose workload identity may use the storage; None: the namespace's default
 
     @classmethod
     def of(cls, config: Config) -> Parts:
@@ -41,17 +45,26 @@ class Parts:
             storage.secret,
             config.online_store.password_secret if config.online_store.type == "redis" else None,
             config.serving.trust,
+            PLATFORM if config.serving.substrate != "local" else None,
+            config.serving.service_account,
         )
 
 
 def furnish(pod: dict[str, Any], values: Mapping[str, Any], parts: Parts) -> None:
     """Add to ``pod``, whose only container is the server with the class parameters ``values``, what it needs."""
     server = pod["containers"][0]
+    if parts.service_account:
+        pod["serviceAccountName"] = parts.service_account
     trusts = bool(parts.trust) and values.get("public_key") == str(IN_PODS)
     if trusts:
         # no subPath: then a new key would reach running pods
         pod["volumes"].append({"name": "trust", "configMap": {"name": parts.trust}})
         server["volumeMounts"].append({"name": "trust", "mountPath": str(IN_PODS.parent), "readOnly": True})
+    if parts.platform:
+        # as environment of a name that may be missing: an update of the platform rolls no pod
+        for variable, key in ((STACK, "stack"), (UPDATE, "update")):
+            source = {"name": parts.platform, "key": key, "optional": True}
+            server["env"].append({"name": variable, "valueFrom": {"configMapKeyRef": source}})
     if parts.password_secret:
         server["env"].append(_secret(PASSWORD, parts.password_secret, "password"))
     if is_uri(str(values.get("log", ""))):

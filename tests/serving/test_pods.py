@@ -32,13 +32,14 @@ def config(bundles, tmp_path):
     return load(
         "dev",
         overrides={
-            "home": str(tmp_path / "home"),
+            "home": str(tmp_path / "home"), "tracking_uri": None,
             "trust": bundles.trust,
             "storage": {"uri": (tmp_path / "store").as_uri(), "endpoint": "http://s3:9000", "region": "r1",
                         "secret": SECRETS["storage"]},
             "online_store": {"type": "redis", "connection": "redis.features:6379",
                              "password_secret": SECRETS["password"]},
-            "serving": {"substrate": "kubernetes", "namespace": "serving-x", "trust": "model-key"},
+            "serving": {"substrate": "kubernetes", "namespace": "serving-x", "trust": "model-key",
+                        "service_account": "seaway-serving"},
         }
     )  # fmt: skip
 
@@ -79,6 +80,7 @@ def test_a_pod_fetches_its_bundle_before_it_serves(made):
         assert {"name": "trust", "mountPath": str(IN_PODS.parent), "readOnly": True} in container["volumeMounts"]
     assert {"name": "bundle", "mountPath": "/bundle"} in init["volumeMounts"]
     assert {"name": "bundle", "mountPath": "/bundle", "readOnly": True} in server["volumeMounts"]
+    assert pod["serviceAccountName"] == "seaway-serving" and pod["automountServiceAccountToken"] is False
     assert len({m["mountPath"] for m in init["volumeMounts"]}) == len(init["volumeMounts"])
 
 
