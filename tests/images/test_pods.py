@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import time
-import urllib.request
 import uuid
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from serving import manifests
 from serving.controller_manifests import controller
 from serving.manifests import Predictor
 from serving.pod_parts import Parts
+from tests.images.pods import api_server, ask, ready, there, until, volume
 from tests.serving import conftest as serving
 
 pytestmark = pytest.mark.infra
@@ -64,45 +64,6 @@ def namespace(api):
     api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
     yield name
     api.delete(f"/api/v1/namespaces/{name}")
-
-
-def until(seconds, look, what):
-    """What ``look`` gives once it is true; fails after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"not within {seconds} s: {what()}"
-        time.sleep(0.2)
-    return found
-
-
-def ready(api, namespace, selector):
-    """The first pod that is Ready and not on its way out."""
-    for pod in api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]:
-        conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
-        if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
-            return pod
-    return None
-
-
-def volume(api, namespace, name, folder):
-    """A claim for a folder of this machine, which is the node: a restricted pod may not name a folder itself."""
-    size, mode = {"storage": "1Gi"}, ["ReadOnlyMany"]
-    spec = {"capacity": size, "accessModes": mode, "hostPath": {"path": str(folder)}, "storageClassName": ""}
-    spec |= {"claimRef": {"name": name, "namespace": namespace}}
-    api.create("/api/v1/persistentvolumes", {"metadata": {"name": f"{namespace}-{name}"}, "spec": spec})
-    claim = {"accessModes": mode, "resources": {"requests": size}, "storageClassName": ""}
-    claim |= {"volumeName": f"{namespace}-{name}"}
-    api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", {"metadata": {"name": name}, "spec": claim})
-    return {"persistentVolumeClaim": {"claimName": name, "readOnly": True}}
-
-
-def ask(address, message):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(
-        f"http://{address}/api/v1.0/predictions", json.dumps(message).encode(), {"Content-Type": "application/json"}
-    )
-    with opener.open(request, timeout=10) as answer:
-        return json.load(answer)
 
 
 @pytest.fixture(scope="module")
@@ -191,16 +152,12 @@ def test_it_ends_in_order_after_seldons_pause(api, namespace, served, kubectl):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     started = time.monotonic()
-    until(60, lambda: not ready_or_ending(api, namespace, name), lambda: "the pod is still there")
+    until(60, lambda: not there(api, namespace, name), lambda: "the pod is still there")
     took = time.monotonic() - started
     print(f"\nserve: gone {took:.1f} s after it was deleted")
     assert took < 25, "it had to be killed"
     assert "FailedPreStopHook" not in kubectl("-n", namespace, "get", "events").stdout
     log.communicate(timeout=10)
-
-
-def ready_or_ending(api, namespace, name):
-    return any(p["metadata"]["name"] == name for p in api.get(f"/api/v1/namespaces/{namespace}/pods")["items"])
 
 
 def test_the_controller_runs_and_holds_its_lease(api, kubectl):
@@ -232,12 +189,6 @@ def test_the_controller_runs_and_holds_its_lease(api, kubectl):
     assert "forbidden" not in told() and "Traceback" not in told(), told()
     for name in (home, releases):
         api.delete(f"/api/v1/namespaces/{name}")
-
-
-def api_server():
-    import yaml
-
-    return yaml.safe_load(Path(os.environ["SEAWAY_KUBECONFIG"]).read_text())["clusters"][0]["cluster"]["server"]
 
 
 def test_the_training_image_has_ray_torch_and_the_steps(namespace, kubectl):
