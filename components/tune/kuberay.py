@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from components.tune.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, Look, look
+from components.tune.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Look, look
 from components.tune.rayjob import API, SPEC
 from seaway.config import Config, duration
 from seaway.errors import Conflict, NotFound, SeawayError
@@ -20,6 +20,7 @@ from seaway.storage import Storage
 BEAT_S = 30.0  # between two signs of life
 SUBMIT_S = 300.0  # an API server that does not answer is asked for so long
 UNSEEN_S = 60.0  # without an operator, until that is said
+WARN_S = 20.0  # of waiting, until the cluster's warnings are told
 GRACE_S = 600.0  # beyond ray.deadline, for an operator that does not end the job
 
 
@@ -139,9 +140,11 @@ class Job:
             return
         kept = "Finished epochs are kept: the same command goes on from them."
         if seen.reason == "DeadlineExceeded":
+            warning = self._warning()
             raise SeawayError(
                 f"the sweep did not end within ray.deadline ({self.config.ray.deadline}). {kept} "
                 "Raise it, or see whether the nodes that it asks for can be had"
+                + (f". The cluster's last warning: {warning}" if warning else "")
             )
         raise SeawayError(f"the sweep's RayJob failed ({seen.reason}): {self._read('error') or seen.text}\n{kept}")
 
@@ -156,8 +159,21 @@ class Job:
     def _tell(self, seen: Look, seconds: float) -> None:
         if seen.taken or seconds > UNSEEN_S:
             self._once(seen.text + ("" if seen.taken else ": is KubeRay running?"))
+        if seen.state == WAITING and seconds > WARN_S and (warning := self._warning()):
+            self._once(f"the cluster says: {warning}")
         if seen.state == RUNNING and (line := self._read("progress")):
             self._once(line)
+
+    def _warning(self) -> str:
+        """The newest warning about the job's pods, such as a refused or unplaced one; empty when there is none."""
+        try:
+            path = f"/api/v1/namespaces/{self.namespace}/events"
+            events = self.api.get(path, fieldSelector="type=Warning")["items"]
+        except SeawayError:
+            return ""
+        ours = [e for e in events if e["involvedObject"]["name"].startswith((self._cluster or self.name, self.name))]
+        newest = max(ours, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default={})
+        return str(newest.get("message", "")).strip()
 
     def _once(self, text: str) -> None:
         if text not in self._told:

@@ -92,6 +92,11 @@ def _autoscales(config: Config) -> bool:
             f"ray.max_workers ({most}) is above ray.workers ({ray.workers}), and ray.queue is set: Kueue admits a "
             "job with a fixed number of workers. Set both to the same number, or leave ray.queue out"
         )
+    if ray.worker.gpu and not ray.queue:
+        raise SeawayError(
+            f"ray.worker.gpu is {ray.worker.gpu} and ray.queue is not set: the platform admits pods with a GPU only "
+            "with the name of a queue (infra/manifests/admission.yaml); set ray.queue to a LocalQueue of the namespace"
+        )
     return most > ray.workers
 
 

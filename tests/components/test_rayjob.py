@@ -113,6 +113,7 @@ def test_credentials_come_from_the_secret_and_stand_nowhere():
     [
         ({"workers": 3, "max_workers": 2}, "ray.max_workers is 2, below ray.workers"),
         ({"workers": 1, "max_workers": 2, "queue": "sweeps"}, "Kueue admits a job with a fixed number"),
+        ({"worker": {"gpu": 1}}, "set ray.queue to a LocalQueue"),
     ],
 )
 def test_settings_that_the_operator_would_take_and_that_could_not_work(ray, said):

@@ -196,8 +196,20 @@ def test_the_deadline_ends_a_job_whose_nodes_cannot_be_had(sweep):
     text = made.end()
     assert "ray.deadline (5s)" in text and "nodes" in text
     assert 4 < time.monotonic() - began < 30
+    assert "Insufficient cpu" in text  # the scheduler's own words
     assert any("0 of 1 workers" in line for line in made.said), made.said
     made.nothing_left()
+
+
+def test_pods_that_are_refused_are_told_of(sweep, monkeypatch):
+    monkeypatch.setattr(kuberay, "WARN_S", 1.0)
+    made = sweep()
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"limits.memory": "1Gi"}}}
+    made.cluster.api.create(f"/api/v1/namespaces/{made.cluster.namespace}/resourcequotas", quota)
+    made.start()
+    made.heard("exceeded quota")
+    made.cluster.api.delete(f"{RAY}/namespaces/{made.cluster.namespace}/rayjobs/sweep-test")
+    made.end()
 
 
 def test_a_suspended_job_waits_and_goes_on(sweep):
