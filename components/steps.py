@@ -33,14 +33,22 @@ class Step:
 
 
 def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
-    """Content hash of every file that the sources name; a generator has none."""
+    """Content hash of every file that the sources name, an object's tag in storage; a generator has none."""
+    from components.ingest.remote import objects
     from components.ingest.step import find
     from seaway.artifacts import content_hash
+    from seaway.storage import Storage, is_uri
 
-    return {
+    remote = {
+        f"content of {name}: {label}": found.tag or f"{found.size} bytes of {found.written.isoformat()}"
+        for name, source in config.workload.sources.items()
+        if source.path and is_uri(source.path)
+        for label, found in objects(name, source.path, Storage.of(config)).items()
+    }
+    return remote | {
         f"content of {name}: {file}": content_hash(path)
         for name, source in config.workload.sources.items()
-        if source.path
+        if source.path and not is_uri(source.path)
         for file, path in find(name, source.path, config.root).items()
     }
 

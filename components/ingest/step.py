@@ -13,21 +13,24 @@ from typing import Any
 
 import polars as pl
 
+from components.ingest.remote import bring
 from seaway.artifacts import atomic_write
 from seaway.config import Source, Workload
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
+from seaway.storage import Storage, is_uri
 
 FILE, ROW, SURPLUS = "__file", "__row", "__surplus"  # SURPLUS: text beyond the last column of a CSV line
 KINDS = {".parquet": "Parquet", ".csv": "CSV"}
 
 
-def ingest(workload: Workload, root: Path, scale: str, out: Path) -> dict[str, Any]:
+def ingest(workload: Workload, root: Path, scale: str, out: Path, storage: Storage | None = None) -> dict[str, Any]:
     """Write ``out/<source>.parquet`` for every source of the workload.
 
-    A source with a ``path`` (file, folder or glob, Parquet or CSV, relative to ``root``) is read from
-    there, else its generator draws it at ``workload.scales[scale]``. Added columns: ``__file`` (name
-    below the path given) and ``__row`` (1 is the file's first row of data). CSV columns are strings.
+    A source with a ``path`` (file, folder or glob, Parquet or CSV, relative to ``root``; or such a URI, read by
+    ``storage`` where that is of its kind) is read from there, else its generator draws it at
+    ``workload.scales[scale]``. Added columns: ``__file`` (name below the path given) and ``__row`` (1 is the
+    file's first row of data). CSV columns are strings.
     Returns {source: {"rows", "files"}}. Raises SeawayError for an unknown scale, no files, an unreadable
     or empty file, Parquet and CSV in one source, or files of one source that differ in columns.
     """
@@ -35,7 +38,9 @@ def ingest(workload: Workload, root: Path, scale: str, out: Path) -> dict[str, A
     summary = {}
     for name, source in workload.sources.items():
         target = out / f"{name}.parquet"
-        if source.path:
+        if source.path and is_uri(source.path):
+            summary[name] = _from_storage(name, source, storage, target)
+        elif source.path:
             files = find(name, source.path, root)
             rows = _write(name, _concat(name, source, files), files, target)
             summary[name] = {"rows": rows, "files": list(files)}
@@ -43,6 +48,15 @@ def ingest(workload: Workload, root: Path, scale: str, out: Path) -> dict[str, A
             rows = _generate(workload, name, source, root, scale, target)
             summary[name] = {"rows": rows, "files": [str(source.generator)]}
     return summary
+
+
+def _from_storage(name: str, source: Source, storage: Storage | None, target: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as folder:
+        try:
+            files = find(name, str(bring(name, str(source.path), storage, Path(folder))), Path(folder))
+            return {"rows": _write(name, _concat(name, source, files), files, target), "files": list(files)}
+        except SeawayError as error:  # where it lay for the time being says nothing
+            raise SeawayError(str(error).replace(folder, str(source.path))) from None
 
 
 def find(name: str, path: str, root: Path) -> dict[str, Path]:

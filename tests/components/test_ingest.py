@@ -4,8 +4,10 @@ import polars as pl
 import pytest
 
 from components.ingest.step import ingest
-from seaway.config import Column, Label, Source, Sweep, Workload
+from components.steps import source_files
+from seaway.config import Column, Label, Source, Sweep, Workload, load
 from seaway.errors import SeawayError
+from seaway.storage import Storage
 
 COLUMNS = {"id": Column(type="int"), "at": Column(type="datetime"), "amount": Column(type="float")}
 ROWS = pl.DataFrame({"id": [1, 2, 3], "at": ["2024-01-01 00:00:00"] * 3, "amount": [1.5, 2.0, -1.0]})
@@ -164,3 +166,51 @@ def test_one_damaged_file_among_many_is_named(tmp_path):
     with pytest.raises(SeawayError, match=r"b.parquet cannot be read"):
         run(tmp_path, "in")
     assert not (tmp_path / "out" / "events.parquet").exists()
+
+
+# object storage
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    store = Storage((tmp_path / "bucket").as_uri())
+    for day in ("2024-01-01", "2024-01-02"):
+        ROWS.write_parquet(tmp_path / "rows.parquet")
+        store.upload(tmp_path / "rows.parquet", store.join("raw", day, "part one.parquet"))
+    store.write(store.join("raw", "_SUCCESS"), b"")
+    store.write(store.join("raw", "notes.txt"), b"")
+    return store
+
+
+@pytest.mark.parametrize(
+    ("path", "files"),
+    [
+        ("raw", ["2024-01-01/part one.parquet", "2024-01-02/part one.parquet"]),
+        ("raw/**/*.parquet", ["2024-01-01/part one.parquet", "2024-01-02/part one.parquet"]),
+        ("raw/*-02/*.parquet", ["2024-01-02/part one.parquet"]),
+        ("raw/2024-01-01/part%20one.parquet", ["part one.parquet"]),
+    ],
+)
+def test_objects_in_storage_are_read_as_files_are(tmp_path, bucket, path, files):
+    summary, table = run(tmp_path, bucket.join(path))
+    assert summary == {"events": {"rows": 3 * len(files), "files": files}}
+    assert table["__file"].unique().sort().to_list() == files and table["__row"].to_list() == [1, 2, 3] * len(files)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["events.parquet"]  # nothing is left behind
+
+
+def test_no_objects_and_broken_ones_are_told_by_their_uri(tmp_path, bucket):
+    with pytest.raises(SeawayError, match=r"no Parquet or CSV file at file://.*/raw/\*\.csv"):
+        run(tmp_path, bucket.join("raw/*.csv"))
+    bucket.write(bucket.join("bad", "x.parquet"), b"not Parquet")
+    with pytest.raises(SeawayError, match=r"bucket/bad/x\.parquet cannot be read"):
+        run(tmp_path, bucket.join("bad"))
+
+
+def test_a_changed_object_is_another_input(tmp_path, bucket):
+    config = load(overrides={"home": str(tmp_path)})
+    config = config.model_copy(update={"workload": workload(bucket.join("raw"))})
+    before = source_files(config, {})
+    assert len(before) == 2 and source_files(config, {}) == before
+    ROWS.head(1).write_parquet(tmp_path / "rows.parquet")
+    bucket.upload(tmp_path / "rows.parquet", bucket.join("raw/2024-01-01/part%20one.parquet"))
+    assert source_files(config, {}) != before
