@@ -16,7 +16,7 @@ from typing import Any
 from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.errors import SeawayError
-from seaway.registry_bundles import IDENTITY, SIGNED, Shelf
+from seaway.registry_bundles import IDENTITY, PLACE, SIGNED, Shelf
 from seaway.registry_client import connect, experiment, keep
 from seaway.registry_file import Version, find_in_file, local
 from seaway.signature import ANEW
@@ -157,6 +157,7 @@ class Registry:
         ``source``: its folder or URI; ``model``: {digest (signed), hash (as trained), lineage}.
         """
         client, lineage = self._client, model["lineage"]
+        tags = {**tags, PLACE: source} if is_uri(source) else tags  # a file's URI too: its folder holds more
         tags = {**tags, SIGNED: model["digest"], **{k: "" if v is None else str(v) for k, v in lineage.items()}}
         for found in client.search_model_versions(f"name = '{self._name}'"):
             if found.tags.get(SIGNED) != model["digest"]:

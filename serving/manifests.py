@@ -32,6 +32,7 @@ class Predictor:
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)  # further ones of the class
     model_class: str = "serving.model_server.ModelServer"
     replicas: int = 1
+    image: str = ""  # of its container; empty: the deployment's
     shadow: bool = False  # gets copies of ``traffic`` percent of the requests; its answers go to nobody
 
 
@@ -82,12 +83,13 @@ def _predictor(
         "bundle": predictor.bundle,
         "online_store": json.dumps(dict(predictor.online_store), sort_keys=True),
         "project": predictor.project,
+        **({"version": predictor.version} if predictor.version else {}),
         **predictor.parameters,
     }
     version = predictor.version or predictor.name
     container = {
         "name": "model",
-        "image": image,
+        "image": predictor.image or image,
         "env": [{"name": CLASS_VARIABLE, "value": predictor.model_class}],
         # Seldon numbers metrics ports by a predictor's place: without a fixed one the removal of the first
         # predictor, which a promotion is, would roll the pods of the second

@@ -20,7 +20,7 @@ from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.signing import opened
 from seaway.storage import is_uri
-from serving.pod_parts import BUNDLE
+from serving.pod_parts import BUNDLE, STACK, UPDATE
 from serving.wire import MAX_NUMBER, Refused, guard, header_id, read_request
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 class ModelServer:
     """Serves one model bundle. ``online_store``: JSON text of the store's settings; ``project``: Feast's.
 
+    ``version``: the number of the environment's registry, which answers carry; without it the bundle's own.
     ``log``: the folder of prediction logs; none without it. ``digest`` and ``public_key``: the bundle must be
     this one and signed with the key of this file; without them, which no release does, it is not checked.
     """
@@ -41,6 +42,7 @@ class ModelServer:
         log: str = "",
         digest: str = "",
         public_key: str = "",
+        version: str = "",
         **further: Any,
     ):
         self.bundle = _folder(bundle)
@@ -48,6 +50,7 @@ class ModelServer:
         self.project, self.log, self.digest, self.public_key = project, log, digest, public_key
         if further:
             raise SeawayError(f"unknown parameter of {type(self).__name__}: {', '.join(sorted(further))}")
+        self.version = version
         self.model_error_handler = guard()  # Seldon registers this blueprint
         self._session: Any = None
 
@@ -77,9 +80,12 @@ class ModelServer:
         self.background = np.asarray(record.get("background", []), dtype=np.float32)
         self.reasons = record.get("reasons", {})
         self.lineage = {
-            "model_version": str(identity.get("version", "unregistered")),
+            "model_version": self.version or str(identity.get("version", "unregistered")),
             "run": str(identity.get("run", "")),
             "feature_hash": self.spec.hash,
+            "bundle": self.digest,
+            "stack": os.environ.get(STACK, "local"),
+            "stack_update": os.environ.get(UPDATE, ""),
         }
         self._reader = OnlineReader(self.online_store, self.project, self.spec)
         self._session = _session(read("model.onnx"), len(self.spec.names))

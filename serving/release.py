@@ -69,7 +69,7 @@ def run_release(
     dataset, features = Path(dataset or outputs["dataset"]), Path(features or outputs["features"])
     wanted = plan(config, {**request, **({"faults": dict(faults)} if faults else {})})
     if promote is None and rollback is None and not wanted.faults:
-        promote, rollback = _aliases(config)
+        promote, rollback = _aliases(config, wanted)
     with alone(config.home):
         known = release_record.stored(wanted)
         if known:
@@ -221,8 +221,8 @@ class _Release:
         return state
 
 
-def _aliases(config: Config) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+def _aliases(config: Config, wanted: Plan) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
     from seaway.registry import Registry
 
-    registry = Registry.of(config)
-    return registry.promote, registry.reject
+    registry, bundle = Registry.of(config), str(wanted.candidate.get("release") or "")
+    return lambda version: registry.promote(version, release=bundle), registry.reject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Plan:
     store: dict[str, Any]
     obj: dict[str, Any]
     rules: Rules
+    infrastructure: dict[str, Any] = field(default_factory=dict)  # that it is released on
 
     @property
     def canary(self) -> str:
@@ -70,6 +71,8 @@ class Plan:
             "run": self.candidate.get("run_id"),
             "lineage": self.candidate.get("lineage"),
             "digest": parameters.get("digest"),
+            "bundle": self.candidate.get("release"),
+            "infrastructure": self.infrastructure or None,
             "faults": self.faults or None,
             "spec": self.spec,
         }
@@ -113,7 +116,8 @@ def plan(config: Config, request: Mapping[str, Any]) -> Plan:
         parts=Parts.of(config),
     )
     folder = config.home / "releases" / name
-    return Plan(name, config.workload.name, candidate, champion, faults, folder, store, obj, rules)
+    platform = config.infrastructure.model_dump(mode="json")
+    return Plan(name, config.workload.name, candidate, champion, faults, folder, store, obj, rules, platform)
 
 
 def harmed(config: Config, request: Mapping[str, Any], faults: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def predictor(
         version=str(version["version"]),
         parameters={**_trust(config, version), **_log(config), **faults},
         replicas=config.serving.replicas,
+        image=_image(version),
         **({"model_class": FAULTY} if faults else {}),
     )
 
@@ -180,6 +185,13 @@ def answers_folder(config: Config) -> Path | ObjectFolder:
     if is_uri(where):
         return ObjectFolder(Storage.holding(config, where), where.rstrip("/"))
     return Path(where) if where else config.home / "answers"
+
+
+def _image(version: Mapping[str, Any]) -> str:
+    """What the version was registered or promoted with; empty for one from before that was kept."""
+    from seaway.registry import IMAGE
+
+    return str(version.get("image") or (version.get("tags") or {}).get(IMAGE) or "")
 
 
 def _there(config: Config, bundle: str) -> bool:

@@ -20,6 +20,7 @@ from serving.rollout.decisions import NAME, DecisionLog
 from serving.rollout.explain import explained
 from serving.rollout.replay import replay
 from serving.rollout.rules import LOSS, Rules
+from serving.rollout.settle import MOVED
 from serving.rollout.state import PROVISIONAL, UNDER_WAY, State
 from serving.rollout.status import evidence, status_of
 from serving.rollout.view import full_name, number
@@ -122,6 +123,7 @@ def label(config: Config, file: str, substrate: Substrate | None = None) -> str:
 
 def _head_in_ledger(config: Config, release: str) -> str:
     lines = [line["entry"] for line in history(config) if line["entry"].get("release") == release]
+    lines = [entry for entry in lines if entry["what"] != MOVED]
     if not lines:
         known = list(dict.fromkeys(str(line["entry"].get("release")) for line in history(config)))
         hint = f"; it has: {', '.join(known[-8:])}" if known else ", which is empty"

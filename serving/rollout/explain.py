@@ -13,7 +13,7 @@ from serving.rollout.view import clock, full_name, number, seen
 from serving.rollout.words import kind
 
 QUIET = ("hold", "freeze")
-_IDS = (("spec", "spec"), ("model", "digest"), ("run", "run"), ("rules", "rules"))
+_IDS = (("spec", "spec"), ("model", "digest"), ("bundle", "bundle"), ("run", "run"), ("rules", "rules"))
 
 
 def explained(steps: Sequence[Step], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

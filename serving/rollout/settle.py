@@ -21,6 +21,7 @@ REASONS = {
     ROLLED_BACK: "RolledBack",
     HELD: "Held",
 }
+MOVED = "moved"  # what a line says of a promotion from one environment to another: no verdict
 _ACTIONS = ("promote", "promote provisionally", "confirm", "roll back", "give up")
 
 
@@ -64,6 +65,8 @@ def entry(obj: Mapping[str, Any], state: State, rules: Rules) -> dict[str, Any]:
         "run": what.get("run"),
         "lineage": what.get("lineage"),
         "digest": what.get("digest"),
+        "bundle": what.get("bundle"),
+        "infrastructure": what.get("infrastructure"),
         "faults": what.get("faults"),
         "spec": state.spec,
         "rules": rules.digest,

@@ -7,7 +7,8 @@ from seaway.artifacts import read_json, write_json
 from seaway.config import load
 from seaway.errors import SeawayError
 
-CHAMPION = {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1", "tags": {"kind": "baseline"}}
+TAGS = {"kind": "baseline", "serve_image": "serve:0"}
+CHAMPION = {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1", "tags": TAGS}
 VERSION = {
     "name": "m",
     "version": "2",
@@ -31,7 +32,8 @@ def test_it_names_candidate_champion_bundle_and_verdict(tmp_path):
     assert (made["name"], made["version"], made["bundle"]) == ("card-fraud-2", "2", "/b/2")
     assert made["candidate"]["lineage"] == {"git_revision": "abc"}
     assert (made["candidate"]["release"], made["candidate"]["image"]) == ("d" * 64, "serve:1")
-    assert made["champion"] == {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1", "kind": "baseline"}
+    known = {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1"}
+    assert made["champion"] == known | {"kind": "baseline", "image": "serve:0"}
     assert made["verdict"]["verdict"] == "pass"
 
 

@@ -48,6 +48,7 @@ def test_a_deployment_is_what_seldon_reads():
     assert {p["name"]: (p["value"], p["type"]) for p in canary["graph"]["parameters"]} == {
         "bundle": ("/b/2", "STRING"),
         "online_store": ('{"path": "/o.db", "type": "sqlite"}', "STRING"),
+        "version": ("2", "STRING"),
         "project": ("seaway", "STRING"),
         "error_rate": ("0.03", "FLOAT"),
         "shuffle_features": ("true", "BOOL"),

@@ -41,7 +41,20 @@ def test_an_answer_has_probability_decision_and_lineage(bundles, ask):
     for (score, decision), amount in zip(answer["data"]["ndarray"], (0.0, 30.0), strict=True):
         assert score == pytest.approx(1 / (1 + np.exp(1 - 0.1 * amount)), abs=1e-6)
         assert decision == int(amount > 10)
-    assert answer["meta"]["tags"] == {"model_version": "1", "run": "run-1", "feature_hash": bundles.spec.hash}
+    where = {"bundle": server.digest, "stack": "local", "stack_update": ""}
+    lineage = {"model_version": "1", "run": "run-1", "feature_hash": bundles.spec.hash}
+    assert answer["meta"]["tags"] == lineage | where
+
+
+def test_an_answer_names_the_registrys_version_and_the_platform_that_it_was_given_on(bundles, ask, monkeypatch):
+    monkeypatch.setenv("SEAWAY_STACK", "organization/seaway-platform/prod")
+    monkeypatch.setenv("SEAWAY_STACK_UPDATE", "7")
+    bundle = bundles.make("1")
+    server = loaded(bundles, bundle, version="4", **bundles.trusted(bundle))
+    tags = server.predict_raw(ask((7, 0.0, "2024-05-04T10:00:00")))["meta"]["tags"]
+    assert tags["model_version"] == "4"
+    assert (tags["stack"], tags["stack_update"]) == ("organization/seaway-platform/prod", "7")
+    assert tags["bundle"] == bundles.trusted(bundle)["digest"]
 
 
 def test_features_and_reasons_come_when_asked_for(bundles, ask):

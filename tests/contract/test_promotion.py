@@ -1,0 +1,98 @@
+"""What `seaway promote` finds of a real cluster: each missing part is told, and a whole platform lacks nothing."""
+
+import os
+import time
+import uuid
+
+import pytest
+
+from seaway.config import Infrastructure, load
+from seaway.keys import ensure_keys
+from seaway.kube_api import Api
+from serving.platform_info import with_infrastructure
+from serving.promotion.facts import target_of
+
+pytestmark = pytest.mark.skipif(
+    "SEAWAY_KUBECONFIG" not in os.environ, reason="SEAWAY_KUBECONFIG names no cluster that may be used up"
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """(api, config) with a namespace for releases, one for the controller and one for the store, all empty."""
+    api = Api(kubeconfig=os.environ["SEAWAY_KUBECONFIG"])
+    tail = uuid.uuid4().hex[:8]
+    names = {name: f"{name}-{tail}" for name in ("serving", "system", "features")}
+    for name in names.values():
+        api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    serving = {"namespace": names["serving"], "controller_namespace": names["system"], "trust": "model-key"}
+    store = {"type": "redis", "connection": f"redis.{names['features']}:6379"}
+    more = {"home": str(tmp_path), "storage": {"uri": "s3://bucket"}, "serving": serving, "online_store": store}
+    yield api, load("prod", overrides=more)
+    for name in names.values():
+        api.delete(f"/api/v1/namespaces/{name}")
+
+
+def config_map(api, namespace, name, data):
+    api.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": name}, "data": data})
+
+
+def deployed(api, namespace, name, replicas):
+    labels = {"app": name}
+    limits = {"cpu": "10m", "memory": "10Mi"}
+    pod = {"containers": [{"name": "c", "image": "none:1", "resources": {"requests": limits, "limits": limits}}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    spec = {"selector": {"matchLabels": labels}, "template": template, "replicas": replicas}
+    api.create(path, {"metadata": {"name": name}, "spec": spec})
+    deadline = time.monotonic() + 60
+    while api.get(f"{path}/{name}").get("status", {}).get("readyReplicas", 0) < replicas:
+        assert time.monotonic() < deadline, "the test's own controller does not become ready"
+        time.sleep(0.2)
+
+
+def endpoint(api, namespace, ready):
+    body = {
+        "metadata": {"name": "redis-1", "labels": {"kubernetes.io/service-name": "redis"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}],
+    }
+    api.create(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", body)
+
+
+def test_an_empty_namespace_lacks_each_part_and_a_platform_lacks_none(place):
+    api, config = place
+    namespace, system = config.serving.namespace, config.serving.controller_namespace
+    features = config.online_store.connection.partition(":")[0].partition(".")[2]
+    lacks = " | ".join(target_of(config, "", api).platform)
+    for said in ("make up ENV=prod", "no key to trust", "no release controller", "no pod that is ready"):
+        assert said in lacks, said
+    assert "Seldon Core is not installed" not in lacks
+
+    _, public = ensure_keys(config)
+    config_map(api, namespace, "seaway-platform", {"stack": "organization/seaway-platform/prod", "update": "7"})
+    config_map(api, namespace, "model-key", {"model.pub": "another"})
+    deployed(api, system, "seaway-controller", replicas=0)
+    endpoint(api, features, ready=False)
+    lacks = " | ".join(target_of(config, "", api).platform)
+    for said in ("another key than trust.public_key", "not ready: nobody would decide", "no pod that is ready"):
+        assert said in lacks, said
+    assert "make up" not in lacks
+
+    api.patch(f"/api/v1/namespaces/{namespace}/configmaps/model-key", {"data": {"model.pub": public.read_text()}})
+    api.delete(f"/apis/apps/v1/namespaces/{system}/deployments/seaway-controller")
+    deployed(api, system, "seaway-controller", replicas=1)
+    api.delete(f"/apis/discovery.k8s.io/v1/namespaces/{features}/endpointslices/redis-1")
+    endpoint(api, features, ready=True)
+    assert target_of(config, "", api).platform == ()
+
+
+def test_the_platform_tells_which_stack_and_update_it_is(place):
+    api, config = place
+    told = []
+    unknown = with_infrastructure(config, api, on_event=told.append)
+    assert unknown.infrastructure.stack == "unknown" and "recorded as unknown" in told[0]
+    data = {"stack": "organization/seaway-platform/prod", "update": "7", "digest": "abc", "settings": "{}"}
+    config_map(api, config.serving.namespace, "seaway-platform", data)
+    found = with_infrastructure(config, api).infrastructure
+    assert found == Infrastructure(stack="organization/seaway-platform/prod", update="7", digest="abc")
