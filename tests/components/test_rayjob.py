@@ -75,6 +75,16 @@ def test_the_names_of_taint_and_queue_are_everywhere_the_same():
     assert load().ray.service_account in [a["name"] for a in accounts]
 
 
+@pytest.mark.parametrize("env", ["dev", "staging", "prod"])
+def test_every_environment_has_a_job(env):
+    job = ray_job(load(env), "sweep-x", "x", {})
+    head, worker = pods_of(job)
+    wants_gpu = GPU in worker["spec"]["containers"][0]["resources"]["limits"]
+    assert (
+        wants_gpu == bool(load(env).ray.worker.gpu) and GPU not in head["spec"]["containers"][0]["resources"]["limits"]
+    )
+
+
 def test_more_workers_come_by_the_autoscaler_whose_head_has_a_token():
     job = made(workers=1, max_workers=4)
     cluster = job["spec"]["rayClusterSpec"]
