@@ -49,7 +49,8 @@ class Part(pulumi.ComponentResource):
     ) -> Resource:
         """The resource of a manifest; ``data``: it holds what must outlive a mistake, where the settings protect."""
         keep = {"protect": True, "retain_on_delete": True} if data and self.site.availability.protect else {}
-        opts = ResourceOptions(parent=self, depends_on=[*self._after, *after], **keep, **options)
+        waits = CustomTimeouts(create="600s", update="600s", delete="300s")
+        opts = ResourceOptions(parent=self, depends_on=[*self._after, *after], custom_timeouts=waits, **keep, **options)
         made = _resource(_name_of(manifest), with_labels(manifest), opts)
         self.ready.append(made)
         return made

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from infra.base import Part, Site, manifests
 from infra.settings import Settings
+from seaway.artifacts import record_hash
 from seaway.config import load
 from seaway.online import project_name
 
@@ -27,7 +28,7 @@ class Online(Part):
                 "limit": str(2 * size(redis.memory)),  # rewriting its file it may need as much again
                 "storage": redis.storage,
             }
-            for manifest in manifests("redis", **words):
+            for manifest in manifests("redis", **words, digest=record_hash(words)):
                 store.append(self.apply(manifest, after=store, data=manifest["kind"] == "StatefulSet"))
         words = {
             "project": project_name(config.workload.name),
@@ -35,9 +36,8 @@ class Online(Part):
             "repository": config.workload.feature_repo.strip("/"),
             "image": config.pipeline.image,
             "replicas": str(site.availability.replicas),
-            "digest": site.versions.table.pipelines_version,
         }
-        for manifest in manifests("features", **words):
+        for manifest in manifests("features", **words, digest=record_hash(words)):
             self.apply(manifest, after=store)
         self.budget("feature-server", "features")
         self.done()
