@@ -79,10 +79,8 @@ def test_the_names_of_taint_and_queue_are_everywhere_the_same():
 def test_every_environment_has_a_job(env):
     job = ray_job(load(env), "sweep-x", "x", {})
     head, worker = pods_of(job)
-    wants_gpu = GPU in worker["spec"]["containers"][0]["resources"]["limits"]
-    assert (
-        wants_gpu == bool(load(env).ray.worker.gpu) and GPU not in head["spec"]["containers"][0]["resources"]["limits"]
-    )
+    limits = [pod["spec"]["containers"][0]["resources"]["limits"] for pod in (head, worker)]
+    assert GPU not in limits[0] and (GPU in limits[1]) == bool(load(env).ray.worker.gpu)
 
 
 def test_more_workers_come_by_the_autoscaler_whose_head_has_a_token():
