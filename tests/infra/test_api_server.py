@@ -109,12 +109,9 @@ def test_every_pod_of_ours_is_admitted(server, stack):
     assert len(tried) >= 2
 
 
-def test_pods_of_a_sweep_and_of_a_release_are_admitted(server, stack, settings_of):
+def test_pods_of_a_sweep_and_of_a_release_are_admitted(server, stack):
     """What the pipeline's steps write goes through the doors that the platform leaves open."""
-    gpu = settings_of(stack).gpu
-    worker = {"cpu": "2", "memory": "4Gi", "gpu": 1 if gpu else 0}
-    ray = {"substrate": "kuberay", "worker": worker, "spot": True, **({"queue": gpu.queue} if gpu else {})}
-    config = load(stack.outputs["env"], overrides={"ray": ray})
+    config = load(stack.outputs["env"])
     predictor = Predictor(name="stable", traffic=100, bundle="s3://bucket/bundles/1")
     made = [
         ray_job(config, "sweep", "python -m components.tune.job", {}),
