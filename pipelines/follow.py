@@ -94,8 +94,7 @@ class Follower:
             if not text or text == self._old.get(pod):
                 continue
             self._keep(pod, text)
-            complete = text[: text.rfind("\n") + 1]
-            events = [e for e in map(parse, complete.splitlines()) if e]
+            events = [e for e in map(parse, text.splitlines()) if e]  # a line that is not whole yet is none
             for event in events[self._read.get(pod, 0) :]:
                 self._tell(step.name, event)
             self._read[pod] = len(events)

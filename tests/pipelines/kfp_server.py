@@ -113,10 +113,10 @@ class Run:
         if state == "":
             self.states[step] = ("driver" if outcome == "driver" else "waiting", 0)
         elif state == "waiting":
-            self.logs[self.pod(step, attempt)] = words(step, outcome)[0]  # its last line is not whole yet
+            self.logs[self.pod(step, attempt)] = words(step, outcome)[0][:-5]  # its last line is not whole yet
             self.states[step] = ("running", attempt)
         elif state == "running":
-            self.logs[self.pod(step, attempt)] += "\n" + words(step, outcome)[1] + "\n"
+            self.logs[self.pod(step, attempt)] = "\n".join([*words(step, outcome), ""])
             if outcome in ("ok", "skip"):
                 self.states[step] = ("ok", attempt)
             elif attempt + 1 < self.tries(step):

@@ -115,7 +115,8 @@ def test_a_run_is_handed_in_followed_and_recorded(server, tmp_path):
 
 def test_what_is_handed_in(server, tmp_path):
     config = config_of(server, tmp_path, spot=True, queue="gpu", retries=2, resources={"train": {"gpu": 1}})
-    record, *_ = go(submit, config)
+    record, _, events = go(submit, config)
+    assert "progress" in kinds(events, "train"), "pods with labels and retries have other names"
     asked = {name.split("_service_")[1]: body for name, _, body in server.asked}
     assert asked["create_experiment"] == {
         "display_name": "seaway", "namespace": "kubeflow", "description": "Runs of `seaway run`",
