@@ -9,7 +9,7 @@ import pulumi
 from infra import versions
 from infra.access import Access
 from infra.addons.controller import Controller
-from infra.addons.credentials import Credentials
+from infra.addons.credentials import Credentials, secrets
 from infra.addons.info import Info, addresses, digest
 from infra.addons.kubeflow import Kubeflow
 from infra.addons.mesh import Mesh
@@ -27,6 +27,7 @@ from infra.tenancy import Tenancy, namespaces
 
 def deploy(settings: Settings) -> dict[str, Any]:
     """All of one environment; the stack's outputs. Operators come before what is made of their kinds."""
+    secrets(settings)  # one that is missing is told before anything is made
     site = Site(settings, versions.load(settings.sources), _provider(settings))
     tenancy = Tenancy(site)
     access = Access(site, [tenancy])

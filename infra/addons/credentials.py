@@ -18,26 +18,30 @@ _NAME = re.compile(r"\{(\w+)\}")
 class Credentials(Part):
     def __init__(self, site: Site, after: Sequence[Part]) -> None:
         super().__init__("Credentials", site, after)
-        table = manifests("credentials", **{"database-user": site.database.user})[0]
-        facts = {"addons": site.addons, "objects-inside": site.objects.uri is None}
-        rows = [row for row in table["objects"] if facts.get(row.get("when"), True)]
-        values = _values(rows, table["make"])
-        for row in rows:
+        values = secrets(site.settings)
+        for row in _table(site.settings)["objects"]:
             data = {key: _filled(text, values) for key, text in row["data"].items()}
             for namespace in _namespaces(row["in"], site.settings):
                 self.apply(_object(row, namespace, data))
         self.done()
 
 
-def _values(rows: Sequence[Mapping[str, Any]], make: Mapping[str, str]) -> dict[str, pulumi.Output[str]]:
-    """The Pulumi secrets that the rows name; SeawayError that tells how to make those that are missing."""
-    config = pulumi.Config(PROJECT)
-    names = dict.fromkeys(n for row in rows for text in row["data"].values() for n in _NAME.findall(text))
+def secrets(settings: Settings) -> dict[str, pulumi.Output[str]]:
+    """The Pulumi secrets that this stack needs; SeawayError that tells how to make those that are missing."""
+    config, table = pulumi.Config(PROJECT), _table(settings)
+    names = dict.fromkeys(n for row in table["objects"] for text in row["data"].values() for n in _NAME.findall(text))
     missing = [name for name in names if config.get(name) is None]
     if missing:
-        how = "\n  ".join(make[name] for name in missing)
+        how = "\n  ".join(table["make"][name] for name in missing)
         raise SeawayError(f"this stack lacks the Pulumi secrets {', '.join(missing)}. Make them:\n  {how}")
     return {name: config.require_secret(name) for name in names}
+
+
+def _table(settings: Settings) -> dict[str, Any]:
+    """manifests/credentials.yaml, with the objects that these settings ask for."""
+    table = manifests("credentials", **{"database-user": settings.database.user})[0]
+    facts = {"addons": settings.addons, "objects-inside": settings.objects.uri is None}
+    return {**table, "objects": [row for row in table["objects"] if facts.get(row.get("when"), True)]}
 
 
 def _filled(text: str, values: Mapping[str, pulumi.Output[str]]) -> Any:

@@ -161,6 +161,15 @@ def test_production_is_refused_where_a_passphrase_opens_its_secrets(provider, st
     assert "pulumi stack change-secrets-provider" in said
 
 
+def test_secrets_that_are_missing_are_told_before_anything_is_made(stack_file, monkeypatch):
+    stack_file("dev")
+    fewer = {k: v for k, v in rendering.CONFIG.items() if not k.endswith(("redisPassword", "modelKey"))}
+    monkeypatch.setattr(rendering, "CONFIG", fewer)
+    said = refusal("dev", shipped(platform.PROJECT, versions.FOLDER, "dev"), monkeypatch)
+    assert "lacks the Pulumi secrets redisPassword, modelKey" in said
+    assert "pulumi config set --secret redisPassword" in said
+
+
 def test_no_settings_at_all(stack_file, monkeypatch):
     stack_file("dev")
     assert "valid dictionary" in refusal("dev", None, monkeypatch)
