@@ -382,7 +382,7 @@ def test_the_verb(server, tmp_path, capsys):
     server.plan = {"train": ["fail", "ok"]}
     settings = [
         f"pipeline.host={server.url}", "pipeline.poll=0s", "storage.uri=s3://bucket/seaway",
-        "tracking_uri=http://mlflow:5000", "online_store.type=redis",
+        "tracking_uri=http://mlflow:5000", "online_store.type=redis", "infrastructure.stack=organization/seaway/test",
     ]  # fmt: skip
     arguments = ["run", "--home", str(tmp_path), *(part for text in settings for part in ("--set", text))]
     assert main(arguments) == 2
