@@ -193,3 +193,22 @@ def test_a_server_that_is_not_there_is_named():
 def test_a_bucket_that_is_not_there_is_named(s3):
     with pytest.raises(SeawayError, match="s3://nobody/x"):
         Storage("s3://nobody", s3, REGION).write("s3://nobody/x", b"")
+
+
+def test_a_publisher_that_is_killed_leaves_nothing_that_counts(store, tmp_path, monkeypatch):
+    uri, real, done = store.join("x"), Storage.upload, []
+
+    def upload(self, file, where):
+        if done:
+            raise KeyboardInterrupt
+        done.append(where)
+        real(self, file, where)
+
+    folder = folder_of(tmp_path / "in", a="1", b="2", c="3")
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "upload", upload)
+        with pytest.raises(KeyboardInterrupt):
+            store.publish(folder, uri)
+    assert done and not store.exists(uri)
+    store.publish(folder, uri)
+    assert files_of(store.fetch(uri, tmp_path / "out")) == {"a": "1", "b": "2", "c": "3"}
