@@ -34,6 +34,7 @@ def ray_head(tmp_path_factory):
         port = held.getsockname()[1]
     folder = Path(f"/tmp/seaway-test-ray-{os.getpid()}")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    token["RAY_worker_niceness"] = "0"  # else whatever runs beside this test starves the trials
     start = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
     options = ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
     log = (tmp_path_factory.mktemp("ray") / "log").open("w+")
@@ -130,7 +131,7 @@ def test_a_rayjob_gives_what_the_same_sweep_gives_here(on_ray, toy, toy_dataset,
     monkeypatch.setattr(cluster, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
     summary = tune(config, spec, toy_dataset, tmp_path / "out")
     assert summary["trials"] == 4 and summary["failed"] == 0, (tmp_path / "log-1").read_text()
-    assert played.objects == {} and any("best average_precision" in line for line in said), said
+    assert played.objects == {} and any(line.startswith("sweep: ") for line in said), said
     local, _ = toy()
     tune(local.model_copy(update={"home": tmp_path / "here"}), spec, toy_dataset, tmp_path / "whole")
     assert table(tmp_path / "out").equals(table(tmp_path / "whole"))
@@ -172,7 +173,7 @@ def test_a_killed_job_goes_on_from_its_checkpoints(on_ray, toy_dataset, tmp_path
         time.sleep(0.02)
     (process,) = played.processes.values()
     process.send_signal(signal.SIGKILL)
-    thread.join(60)
+    thread.join(120)
     assert "AppFailed" in failed[0] and "go" in failed[0]
     summary = tune(config, spec, toy_dataset, tmp_path / "out")
     assert summary["epochs_kept"] > 0 and summary["failed"] == 0
