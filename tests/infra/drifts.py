@@ -21,7 +21,11 @@ def patch(version: str, kind: str, namespace: str, name: str, body: Mapping[str,
 
 
 def delete(version: str, kind: str, namespace: str, name: str) -> Act:
-    manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+    manifest = {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
+    }
     return lambda server: server.delete(manifest)
 
 
@@ -53,7 +57,8 @@ DRIFTS: dict[str, Act] = {
     "features-feature-server-deployment": patch(
         "apps/v1", "Deployment", "features", "feature-server", {"spec": {"replicas": 0}}
     ),
-    "seaway-weights-validatingadmissionpolicybinding": patch(
-        ADMISSION, "ValidatingAdmissionPolicyBinding", "", "seaway-weights", {"spec": {"validationActions": ["Audit"]}}
+    # not its list of actions: that is a set, in which what a hand has added stays until a hand removes it
+    "seaway-weights-validatingadmissionpolicybinding": delete(
+        ADMISSION, "ValidatingAdmissionPolicyBinding", "", "seaway-weights"
     ),
 }

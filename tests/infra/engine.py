@@ -186,7 +186,16 @@ class KeyService:
 
 
 # what comes and goes by itself, or is the test's own
-_MOVING = {"events", "leases", "endpoints", "endpointslices", "persistentvolumes", "componentstatuses", "nodes"}
+_MOVING = {
+    "events",
+    "apiservices",
+    "leases",
+    "endpoints",
+    "endpointslices",
+    "persistentvolumes",
+    "componentstatuses",
+    "nodes",
+}
 
 
 def everything(server: Server) -> set[str]:
