@@ -21,6 +21,7 @@ class Record:
             "env": config.env,
             "workload": config.workload.name,
             "scale": config.scale,
+            "infrastructure": config.infrastructure.model_dump(mode="json"),
             "status": "running",
             "started": datetime.now(UTC).isoformat(),
             **(more or {}),

@@ -33,13 +33,16 @@ def start(config: Config, request: Path, out: Path) -> dict[str, Any]:
 
 
 def _entered(config: Config, wanted: dict[str, Any]) -> dict[str, Any]:
+    from serving.caught_up import catch_up
     from serving.release_enter import enter
     from serving.release_follow import follow
     from serving.release_plan import plan
     from serving.rollout.state import PROMOTED
     from serving.substrate.choose import substrate_of
 
-    made, place = plan(config, wanted), substrate_of(config)
+    place = substrate_of(config)
+    catch_up(config, substrate=place, on_event=say)
+    made = plan(config, wanted)
     name = made.obj["metadata"]["name"]
     _free(place, name, made.name)
     if made.champion:

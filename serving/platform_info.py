@@ -13,8 +13,8 @@ from serving.pod_parts import PLATFORM
 def with_infrastructure(config: Config, api: Api | None = None, on_event: Callable[[str], None] = print) -> Config:
     """The configuration with the stack and update that its cluster is on; unchanged where nothing runs on one.
 
-    A cluster without the record goes on as "unknown", and says so: Seaway runs on platforms of others too.
-    Raises SeawayError for one that does not answer.
+    A cluster without the record, or one that cannot be asked from here (a person may reach Kubeflow's API alone),
+    is "unknown", and that is said.
     """
     namespace = _namespace(config)
     if namespace is None or config.infrastructure.stack != Infrastructure().stack:
@@ -27,7 +27,8 @@ def with_infrastructure(config: Config, api: Api | None = None, on_event: Callab
         )
         data = {"stack": "unknown"}
     except SeawayError as error:
-        raise SeawayError(f"which infrastructure {config.env} is on cannot be read: {error}") from None
+        on_event(f"the infrastructure's version is recorded as unknown: {error}")
+        data = {"stack": "unknown"}
     known = {key: str(data.get(key, "")) for key in ("stack", "update", "digest")}
     return config.model_copy(update={"infrastructure": Infrastructure(**known)})
 

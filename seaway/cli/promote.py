@@ -42,11 +42,14 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def promote(args: argparse.Namespace) -> int:
+    from serving.caught_up import catch_up
     from serving.platform_info import with_infrastructure
     from serving.promotion.move import carry_out, prepare
 
     source = _config(args, args.source, args.set_from)
     target = _config(args, args.target, args.set_to)
+    for config in () if args.dry_run else (source, target):
+        catch_up(config)
     ready = prepare(source, target, version=args.version)
     if args.dry_run:
         print(json.dumps(_document(ready), indent=2) if args.json else _said(ready))

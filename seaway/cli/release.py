@@ -98,10 +98,13 @@ def _sentence(text: str) -> str:
 def start(args: argparse.Namespace) -> int:
     from pipelines.run import newest_run
     from seaway.artifacts import read_json
+    from serving.caught_up import catch_up
+    from serving.platform_info import with_infrastructure
     from serving.release import run_release
 
     die_with_parent()
-    config = options.config(args)
+    config = with_infrastructure(options.config(args))
+    catch_up(config)
     run = newest_run(config)
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     record = run_release(config, request, run=run, on_event=lambda text: print(f"  {text}", flush=True))

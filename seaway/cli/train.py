@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway.cli import options
+from seaway.errors import SeawayError
 from seaway.processes import die_with_parent
 
 
@@ -67,12 +68,18 @@ def _on_cluster(config: options.Config, args: argparse.Namespace) -> dict[str, A
     """The record of a run on the cluster; None when the person stops following it."""
     from pipelines.cluster import Left, go_on, submit
     from pipelines.progress import Terminal
+    from serving.caught_up import catch_up
+    from serving.platform_info import with_infrastructure
 
     on_event = Terminal(sys.stdout, args.explain)
     try:
         if args.follow or args.resume is not None:
             return go_on(config, args.follow or args.resume or "", resume=args.follow is None, on_event=on_event)
-        return submit(config, on_event=on_event)
+        try:
+            catch_up(config)
+        except SeawayError as error:  # the pipeline's last step does it too
+            print(f"whether a release was decided meanwhile cannot be seen from here: {error}")
+        return submit(with_infrastructure(config), on_event=on_event)
     except Left as left:
         print(f"\n{left}", file=sys.stderr)
         return None

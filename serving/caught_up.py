@@ -1,0 +1,45 @@
+"""The registry's aliases after a release that ended on a cluster while nobody was watching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from seaway.config import Config
+from seaway.errors import NotFound
+from serving.rollout import state as states
+from serving.rollout.state import PROMOTED, ROLLED_BACK
+from serving.substrate.base import Substrate
+
+_DECISIONS = {PROMOTED: "promoted", ROLLED_BACK: "rejected"}
+
+
+def catch_up(
+    config: Config, *, substrate: Substrate | None = None, on_event: Callable[[str], None] = print
+) -> str | None:
+    """Let champion and candidate follow the verdict in the released object; the phase that was caught up with.
+
+    The controller decides without the registry, which it has no business to write. Whoever next trains, releases
+    or promotes calls this first, so that the champion is the one that serves. On one machine there is nothing to do.
+    """
+    from seaway.registry import Registry
+    from serving.substrate.choose import substrate_of
+
+    if config.serving.substrate == "local" and substrate is None:
+        return None
+    try:
+        obj = (substrate or substrate_of(config)).read(config.workload.name)
+    except NotFound:
+        return None
+    state, what = states.load(obj), states.candidate(obj)
+    if state is None or state.phase not in _DECISIONS or what.get("faults"):
+        return None
+    registry = Registry.of(config)
+    version = registry.find(str(what.get("version", "")))
+    if version is None or version.tags.get("decision") == _DECISIONS[state.phase]:
+        return None
+    if state.phase == PROMOTED:
+        registry.promote(version.version, release=str(what.get("bundle") or ""))
+    else:
+        registry.reject(version.version)
+    on_event(f"{state.release} was {state.phase} meanwhile: the registry follows")
+    return state.phase
