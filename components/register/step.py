@@ -58,7 +58,7 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
         **record.as_record(),
         "alias": CANDIDATE if passed else None,
         "verdict": verdict,
-        "champion": champion.as_record() if champion else None,
+        "champion": {**champion.as_record(), "image": champion.tags.get(IMAGE)} if champion else None,
         "lineage": lineage,
         "release": release,
         "image": config.serving.image,

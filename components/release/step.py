@@ -12,7 +12,6 @@ from typing import Any
 from seaway.artifacts import read_json, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
-from seaway.registry import IMAGE
 
 
 def request(config: Config, version: Path, out: Path) -> dict[str, Any]:
@@ -48,10 +47,7 @@ def build(workload: str, version: dict[str, Any]) -> dict[str, Any]:
         "bundle": version["bundle"],
         "verdict": verdict,
         "candidate": candidate,
-        "champion": _champion(champion, kept) if champion else None,
+        "champion": {key: champion[key] for key in (*kept, "image")} | {"kind": champion["tags"].get("kind")}
+        if champion
+        else None,
     }
-
-
-def _champion(version: dict[str, Any], kept: tuple[str, ...]) -> dict[str, Any]:
-    tags = version["tags"]
-    return {key: version[key] for key in kept} | {"kind": tags.get("kind"), "image": tags.get(IMAGE)}

@@ -7,8 +7,14 @@ from seaway.artifacts import read_json, write_json
 from seaway.config import load
 from seaway.errors import SeawayError
 
-TAGS = {"kind": "baseline", "serve_image": "serve:0"}
-CHAMPION = {"name": "m", "version": "1", "run_id": "q", "bundle": "/b/1", "tags": TAGS}
+CHAMPION = {
+    "name": "m",
+    "version": "1",
+    "run_id": "q",
+    "bundle": "/b/1",
+    "tags": {"kind": "baseline"},
+    "image": "serve:0",
+}
 VERSION = {
     "name": "m",
     "version": "2",

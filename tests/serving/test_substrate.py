@@ -223,8 +223,8 @@ def test_a_predictor_that_serves_another_bundle_changes_over_without_a_failed_re
     with traffic(substrate.wait_ready("roll").url) as load:
         time.sleep(0.5)
         for parameter in obj["spec"]["predictors"][0]["graph"]["parameters"]:
-            if parameter["name"] == "bundle":
-                parameter["value"] = bundles.make("7")
+            changed = {"bundle": bundles.make("7"), "version": "7"}
+            parameter["value"] = changed.get(parameter["name"], parameter["value"])
         substrate.write(obj)
         substrate.wait_ready("roll")
         new = load.mark() + 5  # those under way
