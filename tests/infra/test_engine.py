@@ -145,7 +145,7 @@ def air_gapped(sources: dict[str, str], **more: object):
     """Settings of a stack whose charts are in folders, on the test's cluster."""
 
     def change(data: dict) -> None:
-        data.update(cluster=here(), sources={**data.get("sources", {}), **sources}, **more)
+        data.update({"cluster": here(), "sources": {**data.get("sources", {}), **sources}, **more})
 
     return change
 
