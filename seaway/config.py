@@ -353,7 +353,7 @@ def load(
 
 
 def _environments(folder: Path) -> list[str]:
-    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "base")
+    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in ("base", "prices", "workload"))
 
 
 def _read(file: Path, known: list[str] | None = None) -> dict[str, Any]:

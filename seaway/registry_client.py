@@ -7,9 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from seaway.errors import SeawayError
+
 
 def connect(uri: str, name: str, file: Path | None) -> Any:
-    """The client of a tracking server or ``file``, which has the registered model ``name`` afterwards."""
+    """The client of a tracking server or ``file``, which has the registered model ``name`` afterwards.
+
+    Raises SeawayError for a server that does not answer or refuses.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default tries for minutes, without a word
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
@@ -22,7 +28,12 @@ def connect(uri: str, name: str, file: Path | None) -> Any:
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
         client.get_registered_model(name)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise SeawayError(
+                f"the tracking server {uri} cannot be asked ({str(error)[:200]}): check tracking_uri, and from outside "
+                "of its cluster forward its port"
+            ) from None
         client.create_registered_model(name)
     return client
 
