@@ -139,8 +139,6 @@ def _record(project: Project, env: str) -> dict[str, str]:
 
 
 # The three stacks, with third-party charts
-
-
 def air_gapped(sources: dict[str, str], **more: object):
     """Settings of a stack whose charts are in folders, on the test's cluster."""
 
@@ -175,12 +173,12 @@ def test_prod_with_a_key_service(server, project, sources, nothing_left, key_ser
     with Stack(project, "prod", air_gapped(sources), provider=key_service.key) as stack:
         _life(server, stack, "features/feature-server", {"data": {"feature_store.yaml": ""}})
         before = stack.resources()
-        keeps = {_named(r) for r in before if r.get("retainOnDelete")}
-        assert keeps == {_named(r) for r in before if r.get("protect")}
-        assert any("persistentvolumeclaim" in name.lower() for name in keeps), keeps
+        keeps = {r["urn"] for r in before if r.get("retainOnDelete")}
+        assert keeps == {r["urn"] for r in before if r.get("protect")}
+        assert any("PersistentVolumeClaim" in urn for urn in keeps), keeps
         refused = stack.destroy(check=False)
         assert refused.code != 0 and "protected" in refused.said
-        assert {_named(r) for r in stack.resources()} >= keeps
+        assert {r["urn"] for r in stack.resources()} >= keeps
         stack.run("state", "unprotect", "--all", "--yes")
         _destroyed(stack)
         kept = [r["outputs"] for r in before if r.get("retainOnDelete")]
@@ -210,10 +208,6 @@ def _destroyed(stack: Stack) -> None:
     assert stack.resources() == []
 
 
-def _named(resource: dict) -> str:
-    return resource["urn"].rpartition("::")[2]
-
-
 def kept_definitions() -> set[str]:
     """What Helm leaves behind by its own rule: the definitions of a chart's folder crds/."""
     rows = [standins.definition(*row) for chart in standins.KEPT for row in standins.KINDS[chart]]
@@ -236,8 +230,6 @@ def key_service() -> Iterator[KeyService]:
 
 
 # What is refused
-
-
 def test_what_is_refused_is_told_without_a_traceback(project, sources):
     change = air_gapped(sources, budget={"monthly_usd": -1}, gatway={})
     with Stack(project, "dev", change) as stack:
