@@ -15,6 +15,7 @@ import yaml
 from infra import settings as platform
 from infra import versions
 from infra.cluster import settings as clusters
+from infra.program import deploy  # not later: modules that are read under another FOLDER would keep it
 from seaway.errors import SeawayError
 from tests.infra import rendering
 
@@ -122,8 +123,6 @@ def refusal(stack: str, data: object, monkeypatch) -> str:
             monitors.append(self)
 
     def program():
-        from infra.program import deploy
-
         return deploy(platform.read())
 
     monkeypatch.setattr(rendering, "_Monitor", Monitor)
