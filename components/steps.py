@@ -141,7 +141,12 @@ STEPS: dict[str, Step] = {
     "release": Step("components.release.step:request", reads=("workload.name",)),
     "start": Step(
         "pipelines.start:start",
-        reads=("workload.name", "serving", "release", "online_store", "trust", "tracking_uri", "infrastructure"),
+        reads=(
+            *("serving", "release", "online_store", "trust", "tracking_uri", "infrastructure"),
+            *_TABLE,
+            "workload.feature_repo",
+        ),
+        hooks=("features", "feature_repo"),
         holds=looked_at,
     ),
 }

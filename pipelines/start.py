@@ -15,16 +15,17 @@ from seaway.errors import NotFound, SeawayError
 from seaway.progress import say
 
 
-def start(config: Config, request: Path, out: Path) -> dict[str, Any]:
+def start(config: Config, request: Path, features: Path, out: Path) -> dict[str, Any]:
     """Enter the release of ``request``/release.json and write ``out``/started.json: release, phase, object, namespace.
 
-    Again for the same release it changes nothing. Raises SeawayError while another release is under way: it keeps
-    its traffic, and this step can be tried again after its verdict.
+    Before the first release of all, the online store gets the state after the newest event of ``features``; from
+    then on the stream of events writes it. Again for the same release it changes nothing. Raises SeawayError while
+    another release is under way: it keeps its traffic, and this step can be tried again after its verdict.
     """
     wanted = read_json(request / "release.json")
     record: dict[str, Any] = {"release": wanted["name"], "started": config.serving.substrate != "local"}
     if record["started"]:
-        record |= _entered(config, wanted)
+        record |= _entered(config, wanted, features)
     else:
         say(f"`seaway release start` replays {wanted['name']} on this machine")
     out.mkdir(parents=True, exist_ok=True)
@@ -32,8 +33,9 @@ def start(config: Config, request: Path, out: Path) -> dict[str, Any]:
     return record
 
 
-def _entered(config: Config, wanted: dict[str, Any]) -> dict[str, Any]:
+def _entered(config: Config, wanted: dict[str, Any], features: Path) -> dict[str, Any]:
     from serving.caught_up import catch_up
+    from serving.fill_store import fill
     from serving.release_enter import enter
     from serving.release_follow import follow
     from serving.release_plan import plan
@@ -44,7 +46,9 @@ def _entered(config: Config, wanted: dict[str, Any]) -> dict[str, Any]:
     catch_up(config, substrate=place, on_event=say)
     made = plan(config, wanted)
     name = made.obj["metadata"]["name"]
-    _free(place, name, made.name)
+    if not _served(place, name, made.name):
+        written = fill(config, features)
+        say(f"online store filled: {', '.join(f'{count:,} entities of {view}' for view, count in written.items())}")
     if made.champion:
         state = enter(place, made, say)
     else:  # nothing to compare with: it has to serve
@@ -55,18 +59,20 @@ def _entered(config: Config, wanted: dict[str, Any]) -> dict[str, Any]:
     return {"phase": state.phase, "object": name, "namespace": config.serving.namespace}
 
 
-def _free(place: Any, name: str, release: str) -> None:
+def _served(place: Any, name: str, release: str) -> bool:
+    """Whether there is a released object already; SeawayError when it is under another release."""
     from serving.rollout import state as states
 
     try:
         known = states.load(place.read(name))
     except NotFound:
-        return
+        return False
     if known and known.phase == states.RUNNING and known.release != release:
         raise SeawayError(
             f"{name!r} is under the release {known.release}, which has no verdict yet, so {release} was not started: "
             "wait for it (`seaway release watch`) or end it (`seaway release abort REASON`), and resume this run"
         )
+    return True
 
 
 def _promote(config: Config, made: Any) -> None:

@@ -71,7 +71,9 @@ def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> Bas
             "Register version",
         )
         asked = place(release(config=config, version=version.outputs["out"]), "release", "Request release")
-        place(start(config=config, request=asked.outputs["out"]), "start", "Start release")
+        place(
+            start(config=config, request=asked.outputs["out"], features=table.outputs["out"]), "start", "Start release"
+        )
 
     return training
 

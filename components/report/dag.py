@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("dataset", "train"),
     "register": ("train", "evaluate"),
     "release": ("evaluate", "register"),
-    "start": ("release",),
+    "start": ("features", "release"),
 }
 GLYPH = {"done": "●", "running": "●", "skipped": "○", "failed": "✕", "not run": "·"}
 

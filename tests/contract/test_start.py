@@ -18,6 +18,7 @@ def request_of(kube, bundles, tmp_path, monkeypatch):
     serving = {"substrate": "kubernetes", "namespace": kube.namespace, "image": "registry.test/serve:1"}
     config = load(overrides={"home": str(tmp_path / "home"), "trust": bundles.trust, "serving": serving})
     monkeypatch.setattr("seaway.kube_api.Api", lambda context: kube.cluster.api)
+    monkeypatch.setattr("serving.fill_store.fill", lambda config, features: {})  # its own test fills a real store
 
     def make(candidate, champion):
         sides = {"candidate": candidate, "champion": champion}
@@ -31,7 +32,7 @@ def request_of(kube, bundles, tmp_path, monkeypatch):
 @pytest.mark.skipif(not os.environ.get("SEAWAY_KUBECONFIG"), reason="SEAWAY_KUBECONFIG names no cluster")
 def test_the_canary_becomes_available_and_gets_its_share(kube, request_of, tmp_path):
     config, folder = request_of("2", "1")
-    found = start(config, folder, tmp_path / "out")
+    found = start(config, folder, tmp_path, tmp_path / "out")
     name, cluster = found["object"], kube.cluster
     assert found["phase"] == states.RUNNING
     wait_for(lambda: cluster.state(name) == "Available", 30, "Available")
@@ -39,8 +40,8 @@ def test_the_canary_becomes_available_and_gets_its_share(kube, request_of, tmp_p
     http = cluster.api.get(cluster.path("virtualservices", name))["spec"]["http"][0]
     assert sorted(r["weight"] for r in http["route"]) == [10, 90]
     before = kube.substrate.read(name)
-    assert start(config, folder, tmp_path / "out") == found  # tried again, it goes on from there
+    assert start(config, folder, tmp_path, tmp_path / "out") == found  # tried again, it goes on from there
     assert states.load(kube.substrate.read(name)) == states.load(before)
     with pytest.raises(SeawayError, match="no verdict yet"):
-        start(*request_of("3", "1"), tmp_path / "out")
+        start(*request_of("3", "1"), tmp_path, tmp_path / "out")
     assert kube.substrate.status(name).weights == {"v1": 90, "v2": 10}
