@@ -100,7 +100,8 @@ def _read(path: Path, forbidden: int, what: str, verb: str, setting: str) -> byt
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
             # a kubelet mounts a Secret read-only and with mode 0644, into one container alone
-            alone = os.fstatvfs(stream.fileno()).f_flag & os.ST_RDONLY
+            read_only = os.fstatvfs(stream.fileno()).f_flag & os.ST_RDONLY
+            alone = read_only and "KUBERNETES_SERVICE_HOST" in os.environ
             data = stream.read(_MAX)
     except OSError as error:
         raise SeawayError(

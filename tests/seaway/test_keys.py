@@ -95,7 +95,7 @@ def test_a_key_that_cannot_be_used_is_named_and_never_shown(tmp_path, case):
     assert "PRIVATE KEY" not in str(caught.value) and str(tmp_path / "key") in str(caught.value)
 
 
-def test_a_key_mounted_read_only_for_one_container_may_have_any_mode(keys, tmp_path, monkeypatch):
+def test_a_key_mounted_read_only_into_a_pod_may_have_any_mode(keys, tmp_path, monkeypatch):
     private = tmp_path / "mounted"
     shutil.copy(keys[0], private)
     private.chmod(0o644)
@@ -103,6 +103,9 @@ def test_a_key_mounted_read_only_for_one_container_may_have_any_mode(keys, tmp_p
     with pytest.raises(SeawayError, match="every user"):
         ensure_keys(configuration)
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID))
+    with pytest.raises(SeawayError, match="every user"):  # a machine that others use too
+        ensure_keys(configuration)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert ensure_keys(configuration) == (private, keys[1])
 
 
