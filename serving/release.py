@@ -65,8 +65,6 @@ def run_release(
     never for a candidate harmed on purpose. Ctrl-C and SIGTERM stop everything and leave the release to be
     gone on with. Raises SeawayError for what a person must mend.
     """
-    outputs = (run or {}).get("outputs", {})
-    dataset, features = Path(dataset or outputs["dataset"]), Path(features or outputs["features"])
     wanted = plan(config, {**request, **({"faults": dict(faults)} if faults else {})})
     if promote is None and rollback is None and not wanted.faults:
         promote, rollback = _aliases(config, wanted)
@@ -79,6 +77,8 @@ def run_release(
         if config.serving.substrate != "local":
             state = follow(place, wanted, on_event)
             return release_record.conclude(config, wanted, state, {}, None, promote=promote, rollback=rollback)
+        outputs = (run or {}).get("outputs", {})
+        dataset, features = Path(dataset or outputs["dataset"]), Path(features or outputs["features"])
         release = _Release(config, wanted, place, on_event, dataset, features)
         state = release.run(traffic, offset, limit)
         numbers = release_record.traffic_summary(wanted.folder, config, release.sent)

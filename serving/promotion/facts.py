@@ -74,11 +74,17 @@ def _platform(config: Config, api: Api) -> list[str]:
     if key := config.serving.trust:
         path = f"/api/v1/namespaces/{namespace}/configmaps/{key}"
         looks += ((path, f"{namespace} has no key to trust, ConfigMap {key}", lambda it: _other_key(it, config)),)
+    if account := config.serving.service_account:
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
+        looks += ((path, f"{namespace} has no service account {account} for the servers' pods", None),)
     for path, absent, judge in looks:
         try:
             found = api.get(path)
         except NotFound:
             lacks.append(absent)
+            continue
+        except SeawayError as error:
+            lacks.append(str(error))
             continue
         if judge and (text := judge(found)):
             lacks.append(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seaway import ledger, release_bundle
+from seaway import ledger
 from seaway.artifacts import content_hash, write_json
 from seaway.bundles import local_copy
 from seaway.config import load, project_root
@@ -17,6 +17,7 @@ from seaway.release_bundle import store_of
 from serving.promotion.move import MOVED, carry_out, prepare
 from serving.rollout import commands
 from tests.serving.conftest import Bundles
+from tests.serving.promoted import promoted
 from tests.serving.test_release import OVERRIDES
 
 SERVE = "registry.example.com/seaway/serve@sha256:" + "5" * 64
@@ -56,24 +57,7 @@ def world(tmp_path_factory):
     dataset(source, spec, home / "features", home / "dataset")
     outputs = {"dataset": str(home / "dataset"), "features": str(home / "features")}
     write_json(home / "runs" / "r1" / "run.json", {"run": "r1", "status": "passed", "outputs": outputs})
-    config = source.model_copy(
-        update={
-            "pipeline": source.pipeline.model_copy(update={"digest": release_bundle.publish_pipeline(source, b"ir")})
-        }
-    )
-
-    def add(name, bias):
-        made = Path(Bundles(home / "made", {}, spec).make(name, bias=bias))
-        for extra in ("model.sig", "identity.json"):
-            (made / extra).unlink()
-        digest = content_hash(made)
-        lineage = {"run": "r1", "git_revision": "a" * 40, "feature_hash": spec.hash, "config_hash": "c",
-                   "model_hash": digest}  # fmt: skip
-        registry = Registry.of(config)
-        version = registry.register(made, digest, params={}, metrics={}, tags={}, identity=lineage)
-        return registry.promote(version.version, release=release_bundle.make(config, version, lineage))
-
-    return config, target, add
+    return source, target, lambda name, bias: promoted(source, home / "made", spec, name, bias)
 
 
 def test_it_moves_bit_for_bit_and_the_second_one_has_to_prove_itself(world):
