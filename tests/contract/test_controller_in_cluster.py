@@ -143,8 +143,10 @@ def test_releases_of_other_namespaces_are_bound_there_and_a_bad_image_is_refused
 def test_what_is_mounted_can_be_said_on_the_command_line(capsys):
     main(["--mount", "/models=claim:models", "--mount", "/keys=secret:label-key"])
     pod = json.loads(capsys.readouterr().out)["items"][-1]["spec"]["template"]["spec"]
-    assert pod["volumes"][-1]["secret"] == {"secretName": "label-key", "defaultMode": 0o440}
-    assert pod["containers"][0]["volumeMounts"][-2]["mountPath"] == "/models"
+    places = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+    volumes = {v["name"]: v for v in pod["volumes"]}
+    assert volumes[places["/keys"]]["secret"] == {"secretName": "label-key", "defaultMode": 0o440}
+    assert volumes[places["/models"]]["persistentVolumeClaim"]["claimName"] == "models"
     for wrong in ("models=claim:m", "/models=folder:m", "/models", "/m=claim:../x"):
         with pytest.raises(SeawayError, match="is not FOLDER=KIND:NAME"):
             main(["--mount", wrong])
