@@ -151,6 +151,7 @@ def test_pods_have_what_the_configuration_says_and_nothing_is_left_after_success
     made.nothing_left()
 
 
+@pytest.mark.infra
 def test_the_pipelines_account_may_do_all_of_it(sweep, kubeconfig, tmp_path):
     made = sweep()
     ns, api = made.cluster.namespace, made.cluster.api
@@ -212,6 +213,7 @@ def test_pods_that_are_refused_are_told_of(sweep, monkeypatch):
     made.end()
 
 
+@pytest.mark.infra
 def test_a_suspended_job_waits_and_goes_on(sweep):
     made = sweep(queue="sweeps")
     made.manifest["spec"]["suspend"] = True  # as Kueue's webhook does
@@ -282,6 +284,7 @@ def between(kubeconfig, folder):
         yield Api(kubeconfig=str(path), seconds=(1.0, 2.0)), cut
 
 
+@pytest.mark.infra
 def test_an_api_server_that_is_away_for_a_while(sweep, kubeconfig, tmp_path):
     made = sweep()
     made.publish()
@@ -348,6 +351,7 @@ def test_ended_early_it_takes_the_job_along(sweep, number):
     made.nothing_left()
 
 
+@pytest.mark.infra
 def test_killed_the_next_attempt_follows_the_same_job(sweep):
     made = sweep()
     made.publish()
@@ -364,6 +368,7 @@ def test_killed_the_next_attempt_follows_the_same_job(sweep):
     made.nothing_left()
 
 
+@pytest.mark.infra
 def test_another_configuration_replaces_what_an_earlier_attempt_left(sweep):
     first = sweep(worker={"cpu": "900", "memory": "2Gi"})
     first.cluster.api.create(f"{RAY}/namespaces/{first.cluster.namespace}/rayjobs", first.manifest)

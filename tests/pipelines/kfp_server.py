@@ -324,6 +324,7 @@ class Server:
     def _handler(server):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer, written in two parts, waits 40 ms
 
             def _serve(self):
                 data = self.rfile.read(int(self.headers.get("content-length") or 0))
