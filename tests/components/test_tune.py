@@ -44,6 +44,7 @@ def table(out):
     return pl.read_parquet(out / "trials.parquet").drop("seconds")
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_is_continued_as_if_it_had_not_been(toy, toy_dataset, tmp_path):
     config, spec = toy()
     summary = tune(config, spec, toy_dataset, tmp_path / "whole")

@@ -151,6 +151,7 @@ def state_of(kube):
     return states.load(kube.substrate.read("shop"))
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_promotes_the_good_canary(kube, begun, tmp_path):
     draw, kills = random.Random(4), 0
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{kube.namespace}/leases/seaway-controller"

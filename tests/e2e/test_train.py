@@ -95,6 +95,7 @@ def test_history_tells_both_decisions(first, home):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_another_workload_takes_the_same_train(tmp_path):
     file = project_root() / "tests" / "workloads" / "machine_failure" / "workload.yaml"
     text = seaway(
