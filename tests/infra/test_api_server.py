@@ -1,7 +1,7 @@
 """The three stacks on a real API server: applied, and then asked who may do what and which pods it refuses.
 
-SEAWAY_KUBECONFIG names a kubeconfig of a cluster that may be used up for tests. Definitions of operators that
-are not there are stood in for by minimal ones.
+SEAWAY_PLATFORM_KUBECONFIG, or else SEAWAY_KUBECONFIG, names a cluster that may be used up for tests and has none of the
+platform's namespaces. Definitions of operators that are not there are stood in for by minimal ones.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ from tests.infra.tried import (
     release,
 )
 
+KUBECONFIG = os.environ.get("SEAWAY_PLATFORM_KUBECONFIG") or os.environ.get("SEAWAY_KUBECONFIG")
 pytestmark = [
     pytest.mark.infra,
-    pytest.mark.skipif(
-        not os.environ.get("SEAWAY_KUBECONFIG"),
-        reason="SEAWAY_KUBECONFIG names no cluster that may be used up for tests",
-    ),
+    pytest.mark.skipif(not KUBECONFIG, reason="neither SEAWAY_PLATFORM_KUBECONFIG nor SEAWAY_KUBECONFIG is set"),
 ]
 
 
 @pytest.fixture(scope="module")
 def server():
-    server = Server(os.environ["SEAWAY_KUBECONFIG"])
+    server = Server(KUBECONFIG)
     added = define(server)
     yield server
     remove(server, added)
