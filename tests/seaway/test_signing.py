@@ -286,22 +286,30 @@ def test_what_to_leave_out_and_links_are_not_the_signatures_to_decide(make, keys
         verify(bundle, keys[1])
 
 
+@pytest.fixture
+def signed(make):
+    """A signed bundle; signed once, as a signature's length differs from one to the next."""
+    return make()
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_whichever_byte_changes_nothing_else_than_what_was_signed_passes(make, keys, data):
+def test_whichever_byte_changes_nothing_else_than_what_was_signed_passes(signed, keys, data):
     """Any one byte of any file. Of the signature, only bytes that nobody reads may change (an empty list's name)."""
-    bundle = make()
-    before = meaning(bundle)
+    before = meaning(signed)
     name = data.draw(st.sampled_from([*FILES, SIGNATURE, SIGNATURE]))
-    content = bytearray((bundle / name).read_bytes())
+    whole = (signed / name).read_bytes()
+    content = bytearray(whole)
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
-    (bundle / name).write_bytes(content)
+    (signed / name).write_bytes(content)
     try:
-        verify(bundle, keys[1])
+        verify(signed, keys[1])
+        assert name == SIGNATURE and meaning(signed) == before
     except SeawayError:
-        return
-    assert name == SIGNATURE and meaning(bundle) == before
+        pass
+    finally:
+        (signed / name).write_bytes(whole)
 
 
 def meaning(bundle):
