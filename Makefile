@@ -8,6 +8,9 @@ OPTIONS = $(if $(SCALE),--scale $(SCALE)) $(if $(DATA),--data $(DATA)) $(if $(WO
 # the policies run in every preview and update once their own environment is there (infra/policies)
 PACK = $(if $(wildcard infra/policies/venv),--policy-pack policies)
 
+# the tests that share nothing run side by side (tests/conftest.py); WORKERS=0 runs them in one process
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-infra lint bench bench-canary clean chaos test-kill images test-pod up preview drift stack
 
@@ -21,7 +24,7 @@ demo: setup ## the release train, from raw data to a promoted canary [SCALE=smal
 	@.venv/bin/seaway demo $(OPTIONS)
 
 test: setup lint ## the tests, about ten minutes on two cores
-	@.venv/bin/python -m pytest -m "not slow and not infra"
+	@.venv/bin/python -m pytest -m "not slow and not infra" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the long tests: published scale, kill -9 at random moments
 	@.venv/bin/python -m pytest -m slow
