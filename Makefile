@@ -24,7 +24,7 @@ demo: setup ## the release train, from raw data to a promoted canary [SCALE=smal
 	@.venv/bin/seaway demo $(OPTIONS)
 
 test: setup lint ## the tests, about ten minutes on two cores
-	@.venv/bin/python -m pytest -m "not slow and not infra" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest -m "not slow and not infra" -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the long tests: published scale, kill -9 at random moments
 	@.venv/bin/python -m pytest -m slow

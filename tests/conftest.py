@@ -8,20 +8,27 @@ from pathlib import Path
 
 import pytest
 
-TOGETHER = {"contract": "cluster", "e2e": "train", "infra": "infra"}
-FIRST = ("contract", "e2e", "infra", "serving")
+TOGETHER = ("contract", "e2e", "infra")
+FIRST = ("contract", "e2e", "serving", "pipelines", "infra")
 
 
-def place(item) -> tuple[str, str]:
-    """(folder, file) below tests/."""
-    parts = Path(item.path).relative_to(Path(__file__).parent).parts
-    return parts[0], "-".join(parts)
+def folder(file: str) -> str:
+    """The folder below tests/ that ``file``, relative to the project, is in."""
+    return Path(file).parts[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
-    for item in items:
-        folder, file = place(item)
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(folder, file)))
-    rank = {folder: n for n, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(place(item)[0], len(FIRST)))
+    rank = {name: n for n, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(folder(item.nodeid.split("::")[0]), len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):  # what its documentation says to override
+            file = nodeid.split("::")[0]
+            return folder(file) if folder(file) in TOGETHER else file
+
+    return Together(config, log)
