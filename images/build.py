@@ -7,6 +7,7 @@ that lies here, a key or a data set, can get into an image or to the builder's d
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -45,8 +46,7 @@ def builder(wanted: str | None = None) -> str:
 def context_files(image: Image, root: Path) -> list[str]:
     """Paths of the files that the builder gets, relative to the root."""
     named = [*SHARED, *image.folders]
-    listed = subprocess.run(["git", "ls-files", "-z", "--", *named], cwd=root, capture_output=True, check=True).stdout
-    files = [f for f in listed.decode().split("\0") if f and (root / f).is_file()]
+    files = [f for f in _git(root, "ls-files", "-z", "--", *named).split("\0") if f and (root / f).is_file()]
     for name in named:
         if not any(f == name or f.startswith(f"{name}/") for f in files):
             raise SeawayError(f"images/images.yaml names {name!r}, where git tracks no file")
@@ -55,8 +55,7 @@ def context_files(image: Image, root: Path) -> list[str]:
 
 def left_out(image: Image, root: Path) -> list[str]:
     """Files of the image's folders that git neither tracks nor ignores: forgotten, more often than not."""
-    listed = ["git", "ls-files", "-z", "--others", "--exclude-standard", "--", *image.folders]
-    found = subprocess.run(listed, cwd=root, capture_output=True, check=True).stdout.decode()
+    found = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *image.folders)
     return sorted(f for f in found.split("\0") if f)
 
 
@@ -74,11 +73,7 @@ def fill_context(files: Sequence[str], root: Path, to: Path) -> int:
 
 def revision(root: Path) -> str:
     """The commit of the tree, with ``-dirty`` when tracked files differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return _git(root, "rev-parse", "HEAD") + ("-dirty" if _git(root, "status", "--porcelain", "-uno") else "")
 
 
 def build_command(tool: str, name: str, reference: str, context: Path, arguments: dict[str, str]) -> list[str]:
@@ -95,16 +90,22 @@ def build_command(tool: str, name: str, reference: str, context: Path, arguments
 
 
 def _commit_time() -> str:
-    told = ["git", "log", "-1", "--format=%ct"]
-    return subprocess.run(told, cwd=project_root(), capture_output=True, text=True, check=True).stdout.strip()
+    return _git(project_root(), "log", "-1", "--format=%ct")
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", "") or str(error)).strip()
+        raise SeawayError(f"images are built from a git clone, with git on PATH: git {words[0]}: {why}") from None
 
 
 def push(tool: str, reference: str) -> str:
     """Push it; the reference with the digest that the registry gave."""
     if tool == "docker":
         _run(["docker", "push", reference])
-        asked = ["docker", "image", "inspect", "--format", "{{index .RepoDigests 0}}", reference]
-        digest = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip().partition("@")[2]
+        digest = _docker_digest(reference)
     else:
         with tempfile.NamedTemporaryFile("r") as told:
             _run([tool, "push", "--digestfile", told.name, reference])
@@ -114,19 +115,25 @@ def push(tool: str, reference: str) -> str:
     return f"{reference}@{digest}"
 
 
+def _docker_digest(reference: str) -> str:
+    """The digest in the registry of ``reference``: an image may have been pushed to others before. Or ""."""
+    asked = ["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
+    known = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    repository = reference.rpartition(":")[0]
+    return next((d.partition("@")[2] for d in known if d.startswith(f"{repository}@")), "")
+
+
 def _run(command: Sequence[str]) -> None:
     if subprocess.run(command).returncode:
         raise SeawayError(f"{' '.join(command[:2])} failed: its message is above")
 
 
-def build(
-    table: Table, names: Sequence[str], tool: str, *, tag: str, registry: str | None, base: str | None
-) -> list[str]:
+def build(table: Table, names: Sequence[str], tool: str, *, tag: str, registry: str | None) -> list[str]:
     """Build the images, and push them where a registry is given; their references."""
     root, made = project_root(), []
     for name in names:
         reference = f"{registry.rstrip('/')}/{name}:{tag}" if registry else f"seaway-{name}:{tag}"
-        arguments = {"BASE": base or table.base, "REVISION": revision(root), "VERSION": version()}
+        arguments = {"BASE": table.base, "REVISION": revision(root), "VERSION": version()}
         with tempfile.TemporaryDirectory(prefix="seaway-image-") as context:
             size = fill_context(context_files(table.images[name], root), root, Path(context))
             print(f"{reference}: {size / 1e6:.1f} MB to {tool}", flush=True)
@@ -155,11 +162,15 @@ def main(words: Sequence[str] | None = None) -> int:
         found = check.run(table, names)
         if found:
             raise SeawayError("\n".join(found))
+        if args.base:
+            if args.push and "@sha256:" not in args.base:
+                raise SeawayError(f"--base {args.base} has no digest: what is pushed is built on NAME@sha256:…")
+            table = table.model_copy(update={"base": args.base})
         for name in names:
             file, count = sbom.write(table, name, project_root() / OUTPUT)
             print(f"{name}: no fault found, SBOM of {count} packages in {file}", flush=True)
         if not args.check:
-            references = build(table, names, builder(args.builder), tag=args.tag, registry=args.push, base=args.base)
+            references = build(table, names, builder(args.builder), tag=args.tag, registry=args.push)
             print("\n".join(references))
     except SeawayError as error:
         print(error, file=sys.stderr)

@@ -98,7 +98,7 @@ def test_a_push_gives_the_reference_by_digest(path, capfd):
     log = path / "log"
     push = f'echo "$@" >> {log}; [ "$1" = push ] && echo {digest} > "$3"; exit 0'
     tool(path, "podman", push)
-    made = build.build(TABLE, ["serve"], "podman", tag="7", registry="registry.example.com/seaway/", base=None)
+    made = build.build(TABLE, ["serve"], "podman", tag="7", registry="registry.example.com/seaway/")
     assert made == [f"registry.example.com/seaway/serve:7@{digest}"]
     built, pushed = log.read_text().splitlines()
     assert f"BASE={TABLE.base}" in built and f"VERSION={version()}" in built
@@ -109,7 +109,29 @@ def test_a_push_gives_the_reference_by_digest(path, capfd):
         build.push("podman", "x")
     tool(path, "podman", "exit 3")
     with pytest.raises(SeawayError, match="podman build failed"):
-        build.build(TABLE, ["serve"], "podman", tag="7", registry=None, base=None)
+        build.build(TABLE, ["serve"], "podman", tag="7", registry=None)
+
+
+def test_of_several_registries_the_pushed_ones_digest_is_told(path):
+    known = [
+        f"{place}/serve@sha256:{letter * 64}" for place, letter in (("old.example.com", "b"), ("new.example.com", "c"))
+    ]
+    tool(path, "docker", f"[ $1 = push ] || echo '{json.dumps(known)}'")
+    assert build.push("docker", "new.example.com/serve:7") == "new.example.com/serve:7@sha256:" + "c" * 64
+    with pytest.raises(SeawayError, match="told no digest"):
+        build.push("docker", "other.example.com/serve:7")
+
+
+def test_what_is_pushed_has_a_pinned_base(path, capsys):
+    tool(path, "podman", "exit 0")
+    assert build.main(["serve", "--push", "registry.example.com/x", "--base", "mirror/python:3.12"]) == 1
+    assert "--base mirror/python:3.12 has no digest" in capsys.readouterr().err
+
+
+def test_without_git_it_says_so(path):
+    (path / "git").unlink()
+    with pytest.raises(SeawayError, match="from a git clone, with git on PATH"):
+        build.revision(ROOT)
 
 
 def test_without_a_registry_the_names_are_the_configurations():
