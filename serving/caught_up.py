@@ -21,7 +21,7 @@ def catch_up(
     The controller decides without the registry, which it has no business to write. Whoever next trains, releases
     or promotes calls this first, so that the champion is the one that serves. On one machine there is nothing to do.
     """
-    from seaway.registry import Registry
+    from seaway.registry import CHAMPION, Registry
     from serving.substrate.choose import substrate_of
 
     if config.serving.substrate == "local" and substrate is None:
@@ -35,7 +35,12 @@ def catch_up(
         return None
     registry = Registry.of(config)
     version = registry.find(str(what.get("version", "")))
-    if version is None or version.tags.get("decision") == _DECISIONS[state.phase]:
+    if version is None:
+        return None
+    # the decision stays with a version that another one followed and that was then promoted again
+    champion = registry.find(CHAMPION)
+    leads = champion is not None and champion.version == version.version
+    if (leads or state.phase == ROLLED_BACK) and version.tags.get("decision") == _DECISIONS[state.phase]:
         return None
     if state.phase == PROMOTED:
         registry.promote(version.version, release=str(what.get("bundle") or ""))

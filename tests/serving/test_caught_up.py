@@ -22,9 +22,12 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def version(config, tmp_path):
-    """A new candidate in the registry."""
-    write_json(tmp_path / "model" / "model.json", {"name": tmp_path.name})
-    folder = tmp_path / "model"
+    return candidate(config, tmp_path / "model")
+
+
+def candidate(config, folder):
+    """A new candidate in the registry; its version."""
+    write_json(folder / "model.json", {"name": str(folder)})
     registry = Registry.of(config)
     made = registry.register(folder, content_hash(folder), params={}, metrics={}, tags={}, identity={})
     registry.nominate(made.version)
@@ -61,6 +64,15 @@ def test_a_promotion_makes_the_champion_once(config, version):
     assert (champion.version, champion.tags[RELEASED]) == (version, "b" * 64)
     assert "the registry follows" in told[0]
     assert catch_up(config, substrate=place, on_event=told.append) is None and len(told) == 1
+
+
+def test_a_version_that_is_promoted_again_is_the_champion_again(config, tmp_path):
+    one, two = candidate(config, tmp_path / "one"), candidate(config, tmp_path / "two")
+    for version in (one, two, one):
+        place = released(config, version, PROMOTED)
+        assert catch_up(config, substrate=place) == PROMOTED
+        assert Registry.of(config).get(CHAMPION).version == version
+        assert catch_up(config, substrate=place) is None
 
 
 def test_a_rollback_ends_the_candidacy(config, version):
