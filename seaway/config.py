@@ -7,6 +7,7 @@ Environments differ only in these files; code never branches on an environment's
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -338,14 +339,14 @@ def load(
     Raises SeawayError naming the file and the key for an unreadable file, unknown key or bad value.
     """
     folder = folder or project_root() / "config"
-    merged = _merge(_read(folder / "base.yaml"), _read(folder / f"{env}.yaml", known=_environments(folder)))
-    named = merged.pop("workload", None)
+    found = merged(_read(folder / "base.yaml"), _read(folder / f"{env}.yaml", known=_environments(folder)))
+    named = found.pop("workload", None)
     file = Path(workload) if workload else folder / str(named)
-    merged["workload"] = _read(file)
-    merged = _merge(merged, overrides or {})
-    merged |= {"env": env, "workload_file": file.resolve()}
+    found["workload"] = _read(file)
+    found = merged(found, overrides or {})
+    found |= {"env": env, "workload_file": file.resolve()}
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate(found)
     except ValidationError as error:
         raise SeawayError(_explain(error, folder, env, file)) from None
     home = config.home if config.home.is_absolute() else project_root() / config.home
@@ -371,12 +372,13 @@ def _read(file: Path, known: list[str] | None = None) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``over``, mappings key by key."""
+    made = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, Mapping) and isinstance(made.get(key), Mapping)
+        made[key] = merged(made[key], value) if both else value
+    return made
 
 
 def _explain(error: ValidationError, folder: Path, env: str, workload: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.base import Part, Site, manifests
 from infra.settings import Settings
+from seaway.config import merged
 
 
 class Operator(Part):
@@ -48,12 +49,3 @@ def words(settings: Settings) -> dict[str, str]:
         "database-port": port,
         "database-name": settings.database.name,
     }
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the keys of ``over``, mappings key by key."""
-    made = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(made.get(key), Mapping)
-        made[key] = merged(made[key], value) if both else value
-    return made

@@ -13,7 +13,7 @@ from infra import versions
 from infra.addons import kubeflow
 from infra.addons.info import NAME, digest
 from infra.addons.online import connection, size
-from infra.addons.operators import merged, words
+from infra.addons.operators import words
 from infra.settings import FOLDER, PROJECT, Sources, of_stack
 from seaway.config import load
 from seaway.errors import SeawayError
@@ -70,13 +70,6 @@ def test_what_is_many_and_may_be_drained_is_so_where_it_is_asked_for(env, render
     assert found(rendered, "Deployment", "feature-server").props["spec"]["replicas"] == wanted.replicas
     budgets = {r.manifest["metadata"]["name"] for r in rendered.of("PodDisruptionBudget")}
     assert budgets == ({"feature-server", "mlflow"} if wanted.disruption_budgets else set())
-
-
-def test_values_are_merged_key_by_key():
-    assert merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": None}, "d": [2]}) == {
-        "a": {"b": 1, "c": None},
-        "d": [2],
-    }
 
 
 @pytest.mark.parametrize(

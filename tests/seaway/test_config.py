@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seaway.config import load, project_root
+from seaway.config import load, merged, project_root
 from seaway.errors import SeawayError
 
 
@@ -57,3 +57,10 @@ def test_a_missing_key_and_broken_yaml_are_named(tmp_path: Path):
     broken.write_text("name: mine\n")
     with pytest.raises(SeawayError, match=r"'workload.sources' is missing in mine.yaml"):
         load(workload=broken)
+
+
+def test_files_are_merged_key_by_key():
+    assert merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": None}, "d": [2]}) == {
+        "a": {"b": 1, "c": None},
+        "d": [2],
+    }
