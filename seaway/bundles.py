@@ -22,23 +22,40 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def publish(config: Config, bundle: Path, digest: str) -> str:
     """Store a signed bundle as ``<storage>/bundles/<digest>`` and give that URI; its own path without storage."""
+    from seaway.keys import public_key
+
     store = Storage.of(config)
     if store is None:
         return str(bundle)
-    uri = store.join("bundles", digest)
-    if _sound(config, store, uri, digest):  # perhaps with another signature of the same files: it is as good
-        return uri
-    store.publish(bundle, uri, replace=True)
+    return publish_to(store, bundle, place(store, digest), digest, public_key(config))
+
+
+def publish_to(store: Storage, folder: Path, uri: str, digest: str, trusted: Path) -> str:
+    """Store a signed folder at ``uri``, in place of one that does not verify with the key ``trusted``; the URI.
+
+    A digest leaves the signature out: after a change of keys the same files have the same place. Raises
+    SeawayError, before anything is written, where ``folder`` itself does not verify.
+    """
+    if not _sound(store, uri, digest, trusted):  # else perhaps with another signature: it is as good
+        opened(folder, trusted, digest)
+        store.publish(folder, uri, replace=True)
     return uri
 
 
-def _sound(config: Config, store: Storage, uri: str, digest: str) -> bool:
-    """Whether what is published there is whole and verifies."""
-    from seaway.keys import public_key
+def root(store: Storage) -> str:
+    """The URI below which model bundles are published."""
+    return store.join("bundles")
 
+
+def place(store: Storage, digest: str) -> str:
+    return f"{root(store)}/{digest}"
+
+
+def _sound(store: Storage, uri: str, digest: str, trusted: Path) -> bool:
+    """Whether what is published there is whole and verifies."""
     with tempfile.TemporaryDirectory() as temporary, suppress(SeawayError):
         if store.exists(uri):
-            opened(store.fetch(uri, Path(temporary) / "bundle"), public_key(config), digest)
+            opened(store.fetch(uri, Path(temporary) / "bundle"), trusted, digest)
             return True
     return False
 

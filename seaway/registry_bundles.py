@@ -19,7 +19,7 @@ from seaway.errors import SeawayError
 from seaway.registry_file import Version
 from seaway.signature import ANEW, SIGNATURE
 from seaway.signing import Seal
-from seaway.storage import is_uri
+from seaway.storage import Storage, is_uri
 
 if TYPE_CHECKING:
     from seaway.config import Config
@@ -38,7 +38,8 @@ class Shelf:
     @property
     def remote(self) -> str:
         """The URI below which bundles are published; "" where they are artifacts."""
-        return f"{self._config.storage.uri.rstrip('/')}/bundles" if self._config and self._config.storage.uri else ""
+        store = Storage.of(self._config) if self._config else None
+        return bundles.root(store) if store else ""
 
     def found(self, version: Version) -> Version | None:
         """The version with the place of its bundle; None when that is gone."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seaway.artifacts import write_json
+from seaway.bundles import publish_to
 from seaway.errors import SeawayError
+from seaway.keys import public_key
 from seaway.object_store import Absent
 from seaway.registry import SIGNED
 from seaway.signing import Seal, opened
@@ -91,8 +93,7 @@ def make(config: Config, version: Version, lineage: Mapping[str, Any]) -> str:
                 record["pipeline"] = ""
         write_json(folder / RECORD, record)
         digest = Seal(config).sign(folder)
-        if not store.exists(place(store, digest)):
-            store.publish(folder, place(store, digest))
+        publish_to(store, folder, place(store, digest), digest, public_key(config))
     return digest
 
 
@@ -111,13 +112,10 @@ def read(store: Storage, digest: str, trusted: Path) -> ReleaseBundle:
 
 
 def copy(source: Storage, target: Storage, digest: str, trusted: Path) -> None:
-    """Copy a release bundle and read it back from there; what is there already is only checked."""
-    if not target.exists(place(target, digest)):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "release"
-            source.fetch(place(source, digest), folder)
-            opened(folder, trusted, digest)
-            target.publish(folder, place(target, digest))
+    """Copy a release bundle and read it back from there; one that is there already and verifies stays."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = source.fetch(place(source, digest), Path(temporary) / "release")
+        publish_to(target, folder, place(target, digest), digest, trusted)
     read(target, digest, trusted)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from seaway import ledger, release_bundle
 from seaway.artifacts import read_json
-from seaway.bundles import local_copy
+from seaway.bundles import local_copy, place, publish_to
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.keys import public_key
@@ -84,11 +84,10 @@ def carry_out(ready: Prepared, *, on_event: Callable[[str], None] = print, **rel
         text = f"it is the champion of {target.env} already"
         return {"candidate": ready.champion.as_record(), "verdict": PROMOTED, "reason": text}
     store = store_of(target)
-    uri = store.join("bundles", record["model"]["digest"])
-    if not store.exists(uri):
-        store.publish(ready.model, uri)
-    copied = local_copy(target, uri, record["model"]["digest"])
-    release_bundle.copy(store_of(ready.source), store, ready.bundle.digest, public_key(target, make=False))
+    digest, trusted = record["model"]["digest"], public_key(target, make=False)
+    uri = publish_to(store, ready.model, place(store, digest), digest, trusted)
+    copied = local_copy(target, uri, digest)
+    release_bundle.copy(store_of(ready.source), store, ready.bundle.digest, trusted)
     on_event(f"copied to {store.uri} and read back: the same digests")
     registry = Registry.of(target)
     tags = {RELEASE: ready.bundle.digest, IMAGE: record["images"]["serve"], "promoted_from": ready.source.env}
