@@ -38,17 +38,18 @@ def conclude(
     promote: Callable[[str], Any] | None,
     rollback: Callable[[str], Any] | None,
 ) -> dict[str, Any]:
-    """Everything after the verdict, in an order that may be repeated after a kill: aliases, ledger, record.
+    """Everything after the verdict, in an order that may be repeated after a kill: ledger, alias, record.
 
+    The ledger is first: a version that is the champion already is not released again, to write its line later.
     A provisional promotion has a ledger line and a record too, and leaves the aliases as they are.
     """
+    obj = states.annotated(plan.obj, plan.annotations)
+    line = settle(None, obj, state, plan.rules, config.home / "ledger.jsonl")
     version = str(plan.candidate["version"])
     if state.phase == PROMOTED and promote:
         promote(version)
     if state.phase == ROLLED_BACK and rollback:
         rollback(version)
-    obj = states.annotated(plan.obj, plan.annotations)
-    line = settle(None, obj, state, plan.rules, config.home / "ledger.jsonl")
     journal = Journal(plan.folder / "journal.jsonl").read()
     record = {
         "release": plan.name,
