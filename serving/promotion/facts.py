@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from seaway.config import Config
 from seaway.errors import NotFound, SeawayError
 from seaway.hooks import resolve
 from seaway.keys import public_key
-from seaway.kube_api import Api
+from seaway.kube_api import Api, Unavailable
 from serving.controller_manifests import NAME as CONTROLLER
 from serving.pod_parts import PLATFORM
 from serving.promotion.checks import Target
@@ -63,7 +65,7 @@ def _unreachable(config: Config) -> str:
 
 def _platform(config: Config, api: Api) -> list[str]:
     """What a release needs of the cluster and is not there."""
-    namespace, lacks = config.serving.namespace, []
+    namespace = config.serving.namespace
     looks: tuple[Any, ...] = (
         (f"/apis/{_SELDON}/v1", "Seldon Core is not installed", None),
         (f"/api/v1/namespaces/{namespace}/configmaps/{PLATFORM}",
@@ -77,25 +79,29 @@ def _platform(config: Config, api: Api) -> list[str]:
     if account := config.serving.service_account:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}"
         looks += ((path, f"{namespace} has no service account {account} for the servers' pods", None),)
-    for path, absent, judge in looks:
-        try:
-            found = api.get(path)
-        except NotFound:
-            lacks.append(absent)
-            continue
-        except SeawayError as error:
-            lacks.append(str(error))
-            continue
-        if judge and (text := judge(found)):
-            lacks.append(text)
-    lacks += [
-        f"this account may not {verb} SeldonDeployments in {namespace}: ask for the role engineer"
-        for verb in ("get", "create", "update")
-        if not _may(api, verb, namespace)
-    ]
+    asks: list[Callable[[], str]] = [partial(_look, api, *look) for look in looks]
+    asks += [partial(_may_not, api, verb, namespace) for verb in ("get", "create", "update")]
     if config.online_store.connection:
-        lacks += _silent(api, config.online_store.connection)
+        asks.append(partial(_silent, api, config.online_store.connection))
+    lacks: list[str] = []
+    for ask in asks:
+        try:
+            text = ask()
+        except Unavailable as error:  # nor would it answer what is left to ask, each after its time limit
+            return [*lacks, str(error)]
+        except SeawayError as error:
+            text = str(error)
+        if text and text not in lacks:  # without a kubeconfig each says the same
+            lacks.append(text)
     return lacks
+
+
+def _look(api: Api, path: str, absent: str, judge: Callable[[dict[str, Any]], str] | None) -> str:
+    try:
+        found = api.get(path)
+    except NotFound:
+        return absent
+    return judge(found) if judge else ""
 
 
 def _other_key(found: dict[str, Any], config: Config) -> str:
@@ -110,7 +116,7 @@ def _not_running(found: dict[str, Any]) -> str:
     return "" if ready else "the release controller is not ready: nobody would decide about the canary"
 
 
-def _may(api: Api, verb: str, namespace: str) -> bool:
+def _may_not(api: Api, verb: str, namespace: str) -> str:
     wish = {"group": _SELDON, "resource": "seldondeployments", "verb": verb, "namespace": namespace}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
@@ -118,21 +124,25 @@ def _may(api: Api, verb: str, namespace: str) -> bool:
         "spec": {"resourceAttributes": wish},
     }
     answer = api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-    return bool(answer.get("status", {}).get("allowed"))
+    if (answer.get("status") or {}).get("allowed"):
+        return ""
+    return f"this account may not {verb} SeldonDeployments in {namespace}: ask for the role engineer"
 
 
-def _silent(api: Api, connection: str) -> list[str]:
+def _silent(api: Api, connection: str) -> str:
     """Why the online store's service has nobody behind it; a host outside of the cluster is not looked at."""
     name, _, namespace = connection.partition(",")[0].partition(":")[0].partition(".")
     namespace = namespace.removesuffix(".svc.cluster.local").removesuffix(".svc")
     if not namespace or "." in namespace:
-        return []
+        return ""
     path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
     try:
         slices = api.get(path, labelSelector=f"kubernetes.io/service-name={name}").get("items", [])
+    except Unavailable:
+        raise
     except SeawayError as error:
-        return [f"the online store {connection} cannot be looked at: {error}"]
+        return f"the online store {connection} cannot be looked at: {error}"
     ends = [end for piece in slices for end in piece.get("endpoints") or []]
-    if any((end.get("conditions") or {}).get("ready") for end in ends):
-        return []
-    return [f"the online store's service {name} in {namespace} has no pod that is ready"]
+    if any((end.get("conditions") or {}).get("ready") is not False for end in ends):  # null: unknown, taken as ready
+        return ""
+    return f"the online store's service {name} in {namespace} has no pod that is ready"
