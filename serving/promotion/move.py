@@ -25,7 +25,7 @@ from seaway.release_bundle import ReleaseBundle, store_of
 from serving.promotion.checks import lacking
 from serving.promotion.facts import guardrails_of, target_of
 from serving.release import run_release
-from serving.rollout.settle import MOVED
+from serving.rollout.settle import MOVED, writing
 from serving.rollout.state import PROMOTED
 
 
@@ -140,25 +140,35 @@ def _replayed(source: Config, run: str) -> Mapping[str, Any]:
 
 
 def _note(config: Config, ready: Prepared, version: Version, release: str) -> None:
-    """One line in the environment's ledger, once: what moved where, by whom."""
+    """One line in the environment's ledger: what moved where, by whom; a promotion that goes on has its line.
+
+    The same version may move again, after another one. So only the last line of that target counts, and only if
+    the champion that the version met is the same.
+    """
     record = ready.bundle.record
     entry = {
         "what": MOVED,
         "who": _who(),
+        "to": ready.target.env,
         "why": f"promoted from {ready.source.env} (version {ready.version.version}) "
         f"to {ready.target.env} (version {version.version})",
         "release": release,
         "workload": record["workload"],
         "version": version.version,
+        "champion": ready.champion.version if ready.champion else None,
         "digest": record["model"]["digest"],
         "bundle": ready.bundle.digest,
         "run": record["model"]["lineage"].get("run"),
         "infrastructure": config.infrastructure.model_dump(mode="json"),
     }
     path = config.home / "ledger.jsonl"
-    same = ("what", "bundle", "why")
-    if not any(all(line["entry"].get(k) == entry[k] for k in same) for line in ledger.read(path)):
-        ledger.append(path, entry)
+    same = ("bundle", "why", "champion")
+    with writing(path):
+        moves = [
+            e for line in ledger.read(path) if (e := line["entry"]).get("what") == MOVED and e.get("to") == entry["to"]
+        ]
+        if not moves or any(moves[-1].get(k) != entry[k] for k in same):
+            ledger.append(path, entry)
 
 
 def _who() -> str:

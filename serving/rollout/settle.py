@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,17 @@ def settle(
         substrate.event(obj["metadata"]["name"], REASONS[state.phase], f"{state.release}: {state.reason}", warning)
     if path is None:
         return None
+    with writing(path):
+        return known(path, line) or ledger.append(path, line)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Nobody else looks for a line of this ledger to write it meanwhile: of two who would, one does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two controllers one writes the line
-        return known(path, line) or ledger.append(path, line)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def entry(obj: Mapping[str, Any], state: State, rules: Rules) -> dict[str, Any]:
