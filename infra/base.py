@@ -6,7 +6,6 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -103,10 +102,6 @@ def manifests(name: str, **words: str) -> list[dict[str, Any]]:
 def with_labels(manifest: Manifest) -> dict[str, Any]:
     meta = dict(manifest["metadata"])
     return {**manifest, "metadata": {**meta, "labels": {**PART_OF, **meta.get("labels", {})}}}
-
-
-def path_of(base: Path, name: str) -> str:
-    return str((base / name).resolve())
 
 
 def _name_of(manifest: Manifest) -> str:
