@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from seaway.config import Config
 from seaway.errors import NotFound
@@ -13,6 +14,16 @@ from serving.substrate.base import Substrate
 _DECISIONS = {PROMOTED: "promoted", ROLLED_BACK: "rejected"}
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the registry does not know of yet."""
+
+    version: str
+    phase: str
+    release: str
+    bundle: str  # digest of the release bundle, or ""
+
+
 def catch_up(
     config: Config, *, substrate: Substrate | None = None, on_event: Callable[[str], None] = print
 ) -> str | None:
@@ -21,6 +32,21 @@ def catch_up(
     The controller decides without the registry, which it has no business to write. Whoever next trains, releases
     or promotes calls this first, so that the champion is the one that serves. On one machine there is nothing to do.
     """
+    from seaway.registry import Registry
+
+    verdict = behind(config, substrate=substrate)
+    if verdict is None:
+        return None
+    if verdict.phase == PROMOTED:
+        Registry.of(config).promote(verdict.version, release=verdict.bundle)
+    else:
+        Registry.of(config).reject(verdict.version)
+    on_event(f"{verdict.release} was {verdict.phase} meanwhile: the registry follows")
+    return verdict.phase
+
+
+def behind(config: Config, *, substrate: Substrate | None = None) -> Verdict | None:
+    """The verdict that ``catch_up`` would write into the registry; None: nothing. It only looks."""
     from seaway.registry import CHAMPION, Registry
     from serving.substrate.choose import substrate_of
 
@@ -42,9 +68,4 @@ def catch_up(
     leads = champion is not None and champion.version == version.version
     if (leads or state.phase == ROLLED_BACK) and version.tags.get("decision") == _DECISIONS[state.phase]:
         return None
-    if state.phase == PROMOTED:
-        registry.promote(version.version, release=str(what.get("bundle") or ""))
-    else:
-        registry.reject(version.version)
-    on_event(f"{state.release} was {state.phase} meanwhile: the registry follows")
-    return state.phase
+    return Verdict(version.version, state.phase, state.release, str(what.get("bundle") or ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ _ABOUT = (
 def add(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser(
         "promote", help="move a promoted release to another environment", description=_ABOUT,
-        epilog="Exit codes: 0 promoted there, 1 its evidence said no, or with --dry-run something lacks, 2 refused.",
+        epilog="Exit codes: 0 promoted there, 1 its evidence said no, or --dry-run found something, 2 refused.",
     )  # fmt: skip
     verb.add_argument("--from", dest="source", required=True, metavar="ENV", help="environment that promoted it")
     verb.add_argument("--to", dest="target", required=True, metavar="ENV", help="environment that is to get it")
@@ -45,11 +46,18 @@ def promote(args: argparse.Namespace) -> int:
     from serving.caught_up import catch_up
     from serving.platform_info import with_infrastructure
     from serving.promotion.move import carry_out, prepare
+    from serving.rollout.state import PROMOTED, PROVISIONAL
 
+    if args.json and not args.dry_run:
+        raise SeawayError("--json is given without --dry-run: add --dry-run to look only, or leave --json out")
     source = _config(args, args.source, args.set_from)
     target = _config(args, args.target, args.set_to)
-    for config in () if args.dry_run else (source, target):
-        catch_up(config)
+    for config in (source, target):
+        if not args.dry_run:
+            catch_up(config)
+        elif text := _behind(config):
+            print(json.dumps({"from": source.env, "to": target.env, "behind": text}, indent=2) if args.json else text)
+            return 1
     ready = prepare(source, target, version=args.version)
     if args.dry_run:
         print(json.dumps(_document(ready), indent=2) if args.json else _said(ready))
@@ -60,10 +68,10 @@ def promote(args: argparse.Namespace) -> int:
     if not args.yes:
         _ask(f"Release it in {target.env}, as a canary there? [y/N] ")
     events = lambda text: print(f"  {text}", flush=True)  # noqa: E731
-    ready = _with(ready, with_infrastructure(target, on_event=events))
+    ready = replace(ready, target=with_infrastructure(target, on_event=events))
     record = carry_out(ready, on_event=events)
     print(f"version {record['candidate']['version']} of {target.env} {record['verdict']}: {record['reason']}")
-    return 0 if record["verdict"] in ("promoted", "provisional") else 1
+    return 0 if record["verdict"] in (PROMOTED, PROVISIONAL) else 1
 
 
 def _config(args: argparse.Namespace, env: str, own: list[str]) -> Config:
@@ -72,17 +80,29 @@ def _config(args: argparse.Namespace, env: str, own: list[str]) -> Config:
     return options.config(argparse.Namespace(env=env, workload=args.workload, home=None, set=[*args.set, *own]))
 
 
-def _with(ready: Prepared, target: Config) -> Prepared:
-    from dataclasses import replace
+def _behind(config: Config) -> str:
+    """Why a look at the registry as it is would show another champion than a promotion moves or meets, or ""."""
+    from serving.caught_up import behind
+    from serving.rollout.state import PROMOTED
 
-    return replace(ready, target=target)
+    try:
+        verdict = behind(config)
+    except SeawayError as error:  # what the target lacks is told all the same
+        print(f"whether the registry of {config.env} is behind cannot be seen: {error}", file=sys.stderr)
+        return ""
+    if verdict is None or verdict.phase != PROMOTED:
+        return ""
+    return (
+        f"{config.env}'s registry is behind: version {verdict.version} was promoted meanwhile; "
+        "without --dry-run it follows first, and you are asked before anything moves"
+    )
 
 
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise SeawayError("nobody is there to be asked: give --yes to go on, or --dry-run to look")
     if input(question).strip().lower() not in ("y", "yes"):
-        raise SeawayError("not promoted; nothing was written")
+        raise SeawayError("not promoted")
 
 
 def _document(ready: Prepared) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from seaway.config import load
 from seaway.errors import NotFound
 from seaway.registry import CANDIDATE, CHAMPION, RELEASED, Registry
 from serving import manifests
-from serving.caught_up import catch_up
+from serving.caught_up import behind, catch_up
 from serving.rollout import state as states
 from serving.rollout.rules import Rules
 from serving.rollout.state import PROMOTED, ROLLED_BACK, RUNNING
@@ -73,6 +73,18 @@ def test_a_version_that_is_promoted_again_is_the_champion_again(config, tmp_path
         assert catch_up(config, substrate=place) == PROMOTED
         assert Registry.of(config).get(CHAMPION).version == version
         assert catch_up(config, substrate=place) is None
+
+
+@pytest.mark.parametrize("phase", [PROMOTED, ROLLED_BACK])
+def test_a_look_says_what_would_follow_and_writes_nothing(config, version, phase):
+    place, before = released(config, version, phase), Registry.of(config).find(CHAMPION)
+    for _ in range(2):
+        found = behind(config, substrate=place)
+        assert (found.version, found.phase, found.bundle) == (version, phase, "b" * 64)
+    assert Registry.of(config).get(CANDIDATE).version == version
+    assert Registry.of(config).find(CHAMPION) == before
+    catch_up(config, substrate=place)
+    assert behind(config, substrate=place) is None
 
 
 def test_a_rollback_ends_the_candidacy(config, version):
