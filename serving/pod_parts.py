@@ -7,9 +7,11 @@ the server starts with its model there, and needs no access to storage unless it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seaway.errors import SeawayError
 from seaway.keys import IN_PODS
 from seaway.online_stores import PASSWORD
 from seaway.storage import ENDPOINT, REGION, is_uri
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 PLATFORM = "seaway-platform"  # ConfigMap in which each namespace of a platform has its version
 STACK, UPDATE = "SEAWAY_STACK", "SEAWAY_STACK_UPDATE"  # of the platform that the server runs on
 BUNDLE = "SEAWAY_BUNDLE"  # the folder in which the server finds a bundle that is named by its URI
-FOLDER = "/bundle/model"
+VOLUME = "/bundle"  # where it is mounted
+FOLDER = f"{VOLUME}/model"
+VOLUME_SIZE = "2Gi"  # of a bundle at the most
+FETCHER = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -51,7 +56,10 @@ class Parts:
 
 
 def furnish(pod: dict[str, Any], values: Mapping[str, Any], parts: Parts) -> None:
-    """Add to ``pod``, whose only container is the server with the class parameters ``values``, what it needs."""
+    """Add to ``pod``, whose only container is the server with the class parameters ``values``, what it needs.
+
+    Raises SeawayError for a bundle that is a URI without digest or key: no pod could check it.
+    """
     server = pod["containers"][0]
     if parts.service_account:
         pod["serviceAccountName"] = parts.service_account
@@ -70,9 +78,14 @@ def furnish(pod: dict[str, Any], values: Mapping[str, Any], parts: Parts) -> Non
     if is_uri(str(values.get("log", ""))):
         server["env"] += storage_environment(parts)
     if is_uri(str(values["bundle"])):
-        pod["volumes"].append({"name": "bundle", "emptyDir": {"sizeLimit": "2Gi"}})
+        if missing := [name for name in ("digest", "public_key") if not values.get(name)]:
+            raise SeawayError(
+                f"the bundle {values['bundle']} would be fetched by its pod, which cannot check it without the "
+                f"predictor's parameter {' and '.join(missing)}: release a version that is signed"
+            )
+        pod["volumes"].append({"name": "bundle", "emptyDir": {"sizeLimit": VOLUME_SIZE}})
         pod["initContainers"] = [_fetcher(server, values, parts)]
-        server["volumeMounts"].append({"name": "bundle", "mountPath": "/bundle", "readOnly": True})
+        server["volumeMounts"].append({"name": "bundle", "mountPath": VOLUME, "readOnly": True})
         server["env"].append({"name": BUNDLE, "value": FOLDER})
 
 
@@ -85,16 +98,15 @@ def storage_environment(parts: Parts) -> list[dict[str, Any]]:
 
 def _fetcher(server: Mapping[str, Any], values: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
     command = ["python", "-m", "serving.fetch_bundle", "--uri", str(values["bundle"]), "--folder", FOLDER]
-    if values.get("digest"):
-        command += ["--digest", str(values["digest"]), "--key", str(values["public_key"])]
+    command += ["--digest", str(values["digest"]), "--key", str(values["public_key"])]
     # the same key and mounts as the server, which have been added by now; the volume, to write
-    mounts = [*server["volumeMounts"], {"name": "bundle", "mountPath": "/bundle"}]
+    mounts = [*server["volumeMounts"], {"name": "bundle", "mountPath": VOLUME}]
     return {
         "name": "bundle",
         "image": server["image"],
         "command": command,
         "env": storage_environment(parts),
-        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}},
+        "resources": deepcopy(FETCHER),
         "securityContext": dict(server["securityContext"]),
         "volumeMounts": mounts,
     }

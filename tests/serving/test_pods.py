@@ -16,7 +16,7 @@ from seaway.keys import IN_PODS
 from seaway.storage import Storage
 from serving import bundle_check, fetch_bundle
 from serving.controller_manifests import controller
-from serving.manifests import parameters, predictors
+from serving.manifests import Predictor, parameters, predictors, seldon_deployment
 from serving.model_server import ModelServer
 from serving.pod_parts import BUNDLE
 from serving.release_plan import answers_folder, harmed, plan
@@ -82,6 +82,14 @@ def test_a_pod_fetches_its_bundle_before_it_serves(made):
     assert {"name": "bundle", "mountPath": "/bundle", "readOnly": True} in server["volumeMounts"]
     assert pod["serviceAccountName"] == "seaway-serving" and pod["automountServiceAccountToken"] is False
     assert len({m["mountPath"] for m in init["volumeMounts"]}) == len(init["volumeMounts"])
+
+
+@pytest.mark.parametrize("missing", ["digest", "public_key"])
+def test_a_bundle_that_no_pod_could_check_is_refused_before_there_is_a_pod(missing):
+    trust = {"digest": "a" * 64, "public_key": str(IN_PODS)}
+    fetched = Predictor("v1", 100, "s3://bucket/bundles/1", parameters={**trust, missing: ""})
+    with pytest.raises(SeawayError, match=f"s3://bucket/bundles/1 .* parameter {missing}"):
+        seldon_deployment("shop", "default", [fetched])
 
 
 def test_secrets_are_named_where_they_are_needed_and_nowhere_held(made, config, monkeypatch):
