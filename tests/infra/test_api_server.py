@@ -13,6 +13,7 @@ import pytest
 from components.tune.rayjob import ray_job
 from infra.settings import of_stack
 from seaway.config import load
+from seaway.keys import IN_PODS
 from serving.manifests import Predictor, seldon_deployment
 from tests.infra.api_server import Refused, Server, define, remove, wait
 from tests.infra.rendering import STACKS, render
@@ -110,7 +111,8 @@ def test_every_pod_of_ours_is_admitted(server, stack):
 def test_pods_of_a_sweep_and_of_a_release_are_admitted(server, stack):
     """What the pipeline's steps write goes through the doors that the platform leaves open."""
     config = load(stack.outputs["env"])
-    predictor = Predictor(name="stable", traffic=100, bundle="s3://bucket/bundles/1")
+    trust = {"digest": "a" * 64, "public_key": str(IN_PODS)}
+    predictor = Predictor(name="stable", traffic=100, bundle="s3://bucket/bundles/1", parameters=trust)
     made = [
         ray_job(config, "sweep", "python -m components.tune.job", {}),
         seldon_deployment("release", config.serving.namespace, [predictor], image=config.serving.image),
