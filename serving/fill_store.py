@@ -62,10 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             with tempfile.TemporaryDirectory(prefix="seaway-") as name:
                 folder = Path(name) / "features"
-                storage = Storage.of(config)
-                if storage is None:
-                    raise SeawayError(f"config/{args.env}.yaml has no storage.uri: fetch {args.features} yourself")
-                storage.fetch(args.features, folder)
+                Storage.holding(config, args.features).fetch(args.features, folder)
                 written = fill(config, folder)
     except SeawayError as error:
         print(f"the store is not filled: {error}", file=sys.stderr)

@@ -20,7 +20,8 @@ def with_infrastructure(config: Config, api: Api | None = None, on_event: Callab
     if namespace is None or config.infrastructure.stack != Infrastructure().stack:
         return config
     try:
-        data = (api or Api(config.serving.context)).get(f"/api/v1/namespaces/{namespace}/configmaps/{PLATFORM}")["data"]
+        found = (api or Api(config.serving.context)).get(f"/api/v1/namespaces/{namespace}/configmaps/{PLATFORM}")
+        data = found.get("data") or {"stack": "unknown"}
     except NotFound:
         on_event(
             f"namespace {namespace} has no ConfigMap {PLATFORM}: the infrastructure's version is recorded as unknown"

@@ -49,7 +49,9 @@ def test_what_is_no_features_folder_is_refused(what, features, tmp_path):
         fill_store.fill(world.config(tmp_path), folder, {"type": "sqlite", "path": str(tmp_path / "o.db")})
 
 
-def test_an_entry_of_the_shared_step_cache_is_fetched_and_taken(features, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("own", [True, False])
+def test_an_entry_of_the_shared_step_cache_is_fetched_and_taken(features, tmp_path, monkeypatch, capsys, own):
+    """Also by an environment without storage of its own, from that of another."""
     import seaway.config
     from seaway.config import Storage as Section
     from seaway.storage import Storage
@@ -58,7 +60,7 @@ def test_an_entry_of_the_shared_step_cache_is_fetched_and_taken(features, tmp_pa
     shutil.copytree(features, entry / "outputs" / "out")
     uri = (tmp_path / "objects").as_uri()
     Storage(uri).publish(entry, f"{uri}/cache/features/k1")
-    config = world.config(tmp_path).model_copy(update={"storage": Section(uri=uri)})
+    config = world.config(tmp_path).model_copy(update={"storage": Section(uri=uri if own else None)})
     monkeypatch.setattr(seaway.config, "load", lambda *_, **__: config)
     assert fill_store.main(["--features", f"{uri}/cache/features/k1"]) == 0
     assert "entities" in capsys.readouterr().out
