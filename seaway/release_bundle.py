@@ -36,11 +36,10 @@ _KEYS = {"format", "workload", "environment", "model", "pipeline", "images", "fe
 
 @dataclass(frozen=True)
 class ReleaseBundle:
-    """A release bundle whose signature and digest were checked; ``pipeline``: the compiled pipeline, or b""."""
+    """A release bundle whose signature and digest were checked."""
 
     digest: str
     record: dict[str, Any]
-    pipeline: bytes
 
 
 def record_of(config: Config, model: Mapping[str, Any], lineage: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,10 +104,9 @@ def read(store: Storage, digest: str, trusted: Path) -> ReleaseBundle:
         sealed = opened(folder, trusted, digest)
         record = json.loads(sealed.read(RECORD))
         _check_record(record, digest)
-        pipeline = sealed.read(PIPELINE) if record["pipeline"] else b""
-    if record["pipeline"]:
-        _check_pipeline(pipeline, record["pipeline"], f"the release bundle {digest[:12]}")
-    return ReleaseBundle(digest, record, pipeline)
+        if record["pipeline"]:
+            _check_pipeline(sealed.read(PIPELINE), record["pipeline"], f"the release bundle {digest[:12]}")
+    return ReleaseBundle(digest, record)
 
 
 def copy(source: Storage, target: Storage, digest: str, trusted: Path) -> None:

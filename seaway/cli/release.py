@@ -101,6 +101,7 @@ def start(args: argparse.Namespace) -> int:
     from serving.caught_up import catch_up
     from serving.platform_info import with_infrastructure
     from serving.release import run_release
+    from serving.rollout.state import PROMOTED, PROVISIONAL
 
     die_with_parent()
     config = with_infrastructure(options.config(args))
@@ -109,9 +110,9 @@ def start(args: argparse.Namespace) -> int:
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     record = run_release(config, request, run=run, on_event=lambda text: print(f"  {text}", flush=True))
     print(f"version {record['candidate']['version']} {record['verdict']}: {record['reason']}")
-    if record["verdict"] == "provisional":
+    if record["verdict"] == PROVISIONAL:
         print("its labels decide: this command, run again, goes on with it, as does `seaway controller` on a cluster")
-    return 0 if record["verdict"] in ("promoted", "provisional") else 1
+    return 0 if record["verdict"] in (PROMOTED, PROVISIONAL) else 1
 
 
 def status(args: argparse.Namespace) -> int:
@@ -136,6 +137,7 @@ def _columns() -> int:
 
 def watch(args: argparse.Namespace) -> int:
     from serving.rollout import commands
+    from serving.rollout.state import PROMOTED
     from serving.rollout.watch import watch as watched
     from serving.substrate.choose import substrate_of
 
@@ -146,7 +148,7 @@ def watch(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped looking; the release goes on.", file=sys.stderr)
         return 130
-    return 0 if phase == "promoted" else 1
+    return 0 if phase == PROMOTED else 1
 
 
 def promote(args: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ repeated; a promotion that was killed goes on when it is run again.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from seaway.release_bundle import ReleaseBundle, store_of
 from serving.promotion.checks import lacking
 from serving.promotion.facts import guardrails_of, target_of
 from serving.release import run_release
-from serving.rollout.settle import MOVED, writing
+from serving.rollout.settle import MOVED, who, writing
 from serving.rollout.state import PROMOTED
 
 
@@ -148,7 +147,7 @@ def _note(config: Config, ready: Prepared, version: Version, release: str) -> No
     record = ready.bundle.record
     entry = {
         "what": MOVED,
-        "who": _who(),
+        "who": who(),
         "to": ready.target.env,
         "why": f"promoted from {ready.source.env} (version {ready.version.version}) "
         f"to {ready.target.env} (version {version.version})",
@@ -169,10 +168,3 @@ def _note(config: Config, ready: Prepared, version: Version, release: str) -> No
         ]
         if not moves or any(moves[-1].get(k) != entry[k] for k in same):
             ledger.append(path, entry)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "somebody"

@@ -6,7 +6,6 @@ its next step, wherever it runs. ``substrate``: None takes the one that the conf
 
 from __future__ import annotations
 
-import getpass
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ from serving.rollout.decisions import NAME, DecisionLog
 from serving.rollout.explain import explained
 from serving.rollout.replay import replay
 from serving.rollout.rules import LOSS, Rules
-from serving.rollout.settle import MOVED
+from serving.rollout.settle import MOVED, who
 from serving.rollout.state import PROVISIONAL, UNDER_WAY, State
 from serving.rollout.status import evidence, status_of
 from serving.rollout.view import full_name, number
@@ -42,7 +41,7 @@ def status(config: Config, substrate: Substrate | None = None) -> dict[str, Any]
 
 def promote(config: Config, substrate: Substrate | None = None) -> str:
     """Ask to skip the rest of the ramp; what stands between the candidate and its promotion, in words."""
-    state, rules = _annotate(config, {states.PROMOTE: _who()}, substrate)
+    state, rules = _annotate(config, {states.PROMOTE: who()}, substrate)
     fast = state.phase != PROVISIONAL
     lacking = [
         row
@@ -66,13 +65,13 @@ def _lack(row: dict[str, Any]) -> str:
 def abort(config: Config, reason: str, substrate: Substrate | None = None) -> str:
     """Have the release under way rolled back; returns what will happen, in words."""
     reason = reason.strip() or "no reason given"
-    state, _ = _annotate(config, {states.ABORT: f"{reason} ({_who()})"}, substrate)
+    state, _ = _annotate(config, {states.ABORT: f"{reason} ({who()})"}, substrate)
     return f"{state.release} will be rolled back at the next step of its loop"
 
 
 def freeze(config: Config, on: bool = True, substrate: Substrate | None = None) -> str:
     """Hold the weights of the release under way as they are, or let them go again."""
-    state, _ = _annotate(config, {states.FREEZE: _who() if on else None}, substrate)
+    state, _ = _annotate(config, {states.FREEZE: who() if on else None}, substrate)
     if on:
         return f"{state.release} is frozen: its weights stay as they are until `seaway release freeze --off`"
     return f"{state.release} is no longer frozen"
@@ -170,10 +169,3 @@ def _place(config: Config) -> Substrate:
 def _rules(config: Config, obj: dict[str, Any]) -> Rules:
     """Those that the release is judged by; for an object from before rules were kept in it, the configured ones."""
     return rules_of.load(obj) if states.annotations(obj).get(states.RULES) else Rules.of(config.release)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "somebody"

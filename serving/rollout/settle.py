@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -101,3 +102,11 @@ def known(path: Path, line: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def who() -> str:
+    """The person who runs this, as the ledger and an object's annotations name them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
