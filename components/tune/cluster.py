@@ -16,8 +16,9 @@ from typing import Any
 
 from components.tune import rayjob
 from components.tune.kuberay import Job
-from seaway.artifacts import canonical_json, read_json, record_hash
+from seaway.artifacts import canonical_json, content_hash, read_json, record_hash
 from seaway.cache import place
+from seaway.closure import source_hashes
 from seaway.config import Config, project_root
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
@@ -33,24 +34,31 @@ def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: b
         raise SeawayError("ray.substrate is kuberay, whose pods share no files: set storage.uri, such as s3://bucket/x")
     slots = min(rayjob.slots(config), config.workload.sweep.trials)
     at = store.join("sweeps", sweep_key(config, spec, dataset, slots))
-    name = f"sweep-{record_hash([at, config.workload.sweep.trials])[:12]}"
+    name = f"sweep-{record_hash([at, config.workload.sweep.trials, _made_by(config)])[:12]}"
     mine = f"{at}/{name}"
-    if not resume:
-        for gone in (f"{at}/checkpoints", f"{mine}/result"):
-            store.remove(gone)
-    if not store.exists(f"{mine}/result"):
+    if not resume or not store.exists(f"{mine}/result"):
         with tempfile.TemporaryDirectory(prefix="seaway-sweep-") as folder:
             for split in ("sweep_train.parquet", "valid.parquet"):
                 place(dataset / split, Path(folder) / split)
-            store.publish(Path(folder), f"{at}/data", replace=True)
+            store.publish(Path(folder), f"{at}/data")
         record = job_record(config, at, mine)
         store.write(f"{mine}/job.json", canonical_json(record).encode())
-        Job(config, store, mine, manifest(config, name, record)).run(fresh=not resume)
+        Job(config, store, mine, manifest(config, name, record)).run(
+            stale=() if resume else (f"{at}/checkpoints", f"{mine}/result")
+        )
     with tempfile.TemporaryDirectory(prefix="seaway-sweep-") as folder:
         made = store.fetch(f"{mine}/result", Path(folder) / "result")
         for file in ("best.json", "trials.parquet"):
             place(made / file, out / file)
         return read_json(made / "summary.json")
+
+
+def _made_by(config: Config) -> dict[str, str]:
+    """What a result is of beside the sweep's key: hashes of all code behind it and of the lock, and the image."""
+    roots = list(dict.fromkeys([project_root(), config.root]))
+    code = source_hashes(["components.tune.step", config.workload.model], roots)
+    lock = project_root() / "uv.lock"
+    return code | {"lock": content_hash(lock) if lock.exists() else "", "image": config.ray.image}
 
 
 def job_record(config: Config, at: str, mine: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -49,43 +49,55 @@ class Job:
         self._told: set[str] = set()
         self._cluster = ""
 
-    def run(self, fresh: bool = False) -> None:
-        """Until the result is there; SeawayError says why it is not. Interrupted, nothing is left running."""
+    def run(self, stale: Sequence[str] = ()) -> None:
+        """Until the result is there; SeawayError says why it is not. Interrupted, nothing is left running.
+
+        With ``stale``, what an earlier attempt began is ended and these URIs are removed, before the job is handed in.
+        """
         try:
             with _ended_by_signals():
-                self._submit(fresh)
+                self._submit(stale)
                 self._follow()
-        except Unseen:
-            raise  # the API server is away: the job ends itself when nobody comes back for it
+        except (Unseen, Gone):
+            raise  # the job ends itself when nobody comes back for it; what has the name of a gone one is another
         except BaseException:
             self._delete()
             raise
         self._delete()
 
-    def _submit(self, fresh: bool) -> None:
+    def _submit(self, stale: Sequence[str]) -> None:
         """The RayJob exists afterwards, as the manifest says or from an earlier attempt of the same."""
-        wanted, until = self.manifest["metadata"]["annotations"][SPEC], time.monotonic() + SUBMIT_S
+        wanted, answered = self.manifest["metadata"]["annotations"][SPEC], time.monotonic()
+        leaving: float | None = None  # since when an earlier attempt's job is on its way out
         while True:
             self._beat()
             try:
                 found = self._get()
+                answered = time.monotonic()
                 if found is None:
-                    for told in ("error", "progress"):
-                        self.store.remove(f"{self.at}/{told}")
+                    for gone in (f"{self.at}/error", f"{self.at}/progress", *stale):
+                        self.store.remove(gone)
                     self._create()
                     self.say(f"RayJob {self.namespace}/{self.name} handed in")
                     return
                 seen, same = look(found), found["metadata"].get("annotations", {}).get(SPEC) == wanted
                 good = self.store.exists(self.result) if seen.state == SUCCEEDED else seen.state not in (FAILED, ENDING)
-                if same and good and not fresh:
+                if same and good and not stale:
                     self.say(f"RayJob {self.name} was handed in before: following it")
                     return
+                leaving = answered if leaving is None else leaving
+                if answered - leaving > SUBMIT_S:
+                    raise SeawayError(
+                        f"RayJob {self.namespace}/{self.name} of an earlier attempt is still there {SUBMIT_S:.0f} s "
+                        "after it was deleted: see that KubeRay runs, or take its finalizers away"
+                    )
+                self._once(f"waiting for RayJob {self.name} of an earlier attempt to be gone")
                 if seen.state != ENDING:
                     self.api.delete(self._path())
             except Conflict:
                 pass  # another attempt was quicker: look at what it made
             except Unavailable as error:
-                if time.monotonic() > until:
+                if time.monotonic() - answered > SUBMIT_S:
                     raise Unseen(f"the sweep was not handed in: {error}") from None
                 self._once(f"cannot hand in the sweep yet: {error}")
             time.sleep(min(self._poll, 1.0))
@@ -151,7 +163,7 @@ class Job:
     def _gone(self) -> None:
         """Deleted: by another attempt that has fetched the result, or by a person."""
         if not self.store.exists(self.result):
-            raise SeawayError(
+            raise Gone(
                 f"RayJob {self.namespace}/{self.name} was deleted by somebody before it ended. "
                 "Finished epochs are kept: the same command goes on from them"
             )
@@ -216,6 +228,10 @@ class Job:
 
 class Unseen(SeawayError):
     """The API server did not answer for so long that nothing is known of the job."""
+
+
+class Gone(SeawayError):
+    """Somebody else has deleted the job."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The RayJob's manifest, and what is read from its status; no cluster."""
 
+import importlib.metadata
 import re
 
 import pytest
@@ -169,3 +170,7 @@ def test_what_a_status_says(found, state, said):
 def test_of_a_long_message_the_end_is_told():
     text = look(status("Failed", "FAILED", message="\n".join(f"line {n}" for n in range(500)))).text
     assert text.splitlines()[-1] == "line 499" and len(text.splitlines()) == 12
+
+
+def test_the_operator_is_told_the_version_of_ray_that_the_image_has():
+    assert load().ray.version == importlib.metadata.version("ray")

@@ -207,6 +207,102 @@ def test_the_step_shows_that_it_waits(away, toy_dataset, tmp_path, monkeypatch):
     assert len(seen) == 3
 
 
+def test_changed_code_or_another_image_sweeps_again(away, toy_dataset, tmp_path, monkeypatch):
+    config, spec, _ = away()
+    handed_in = []
+
+    class Done(kuberay.Job):
+        """A job whose result is there at once."""
+
+        def run(self, stale=()):
+            handed_in.append((self.name, stale))
+            for uri in stale:
+                self.store.remove(uri)
+            made = tmp_path / f"made-{len(handed_in)}"
+            made.mkdir()
+            for name in ("best.json", "trials.parquet", "summary.json"):
+                (made / name).write_text("{}")
+            self.store.publish(made, self.result)
+
+    monkeypatch.setattr(cluster, "Job", Done)
+    for _ in range(2):
+        cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
+    assert len(handed_in) == 1
+    monkeypatch.setattr(cluster, "source_hashes", lambda *_: {"order.py": "new"})
+    cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
+    ray = config.ray.model_copy(update={"image": "another"})
+    cluster.sweep(config.model_copy(update={"ray": ray}), spec, toy_dataset, tmp_path / "out")
+    names = [name for name, _ in handed_in]
+    assert len(set(names)) == len(names) == 3
+    cluster.sweep(config, spec, toy_dataset, tmp_path / "out", resume=False)
+    assert [uri.rpartition("/")[2] for uri in handed_in[-1][1]] == ["checkpoints", "result"]
+
+
+def played_job(away, tmp_path, objects):
+    """(job, what it said) on an API that answers as ``objects`` does."""
+    config, *_ = away()
+    store, said = Storage.of(config), []
+    manifest = cluster.manifest(config, "x", {"at": "a", "data": "d"})
+    return kuberay.Job(config, store, store.join("x"), manifest, objects, said.append), said
+
+
+class Stays:
+    """A RayJob that is being deleted and never gone."""
+
+    deleted = 0
+
+    def get(self, path):
+        status = {"jobDeploymentStatus": "Running"}
+        return {"metadata": {"name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
+
+    def delete(self, path):
+        self.deleted += 1
+
+
+def test_a_job_that_never_goes_away_is_told_of(away, tmp_path, monkeypatch):
+    monkeypatch.setattr(kuberay, "SUBMIT_S", 0.5)
+    job_, said = played_job(away, tmp_path, Stays())
+    with pytest.raises(SeawayError, match=r"still there .* after it was deleted"):
+        job_.run()
+    assert said == ["waiting for RayJob x of an earlier attempt to be gone"]
+
+
+def test_what_a_fresh_sweep_must_not_find_goes_only_once_the_old_job_has(away, tmp_path):
+    made = []
+
+    class Old(Stays):
+        def get(self, path):
+            if self.deleted:
+                raise NotFound(path)
+            assert store.exists(store.join("old")), "removed under a job that still writes there"
+            return {"metadata": {"name": "x"}, "status": {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}}
+
+        def create(self, path, body):
+            made.append(store.exists(store.join("old")))
+
+    api = Old()
+    job_, _ = played_job(away, tmp_path, api)
+    store = job_.store
+    store.write(store.join("old"), b"x")
+    job_._submit((store.join("old"),))
+    assert made == [False]
+
+
+def test_who_finds_his_job_gone_leaves_the_next_ones_alone(away, tmp_path):
+    class Gone(Stays):
+        def get(self, path):
+            raise NotFound(path)
+
+        def create(self, path, body):
+            pass
+
+    api = Gone()
+    job_, _ = played_job(away, tmp_path, api)
+    with pytest.raises(SeawayError, match="was deleted by somebody"):
+        job_.run()
+    assert api.deleted == 0
+
+
 def test_a_workload_outside_the_image_is_named(away):
     config, _, _ = away()
     assert cluster.job_record(config, "a", "b")["config"]["workload_file"] == str(config.workload_file)  # shared files
