@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seaway.artifacts import atomic_write
 from seaway.errors import SeawayError
 from seaway.object_store import Absent, client, explained, is_name, parts, quoted
 
@@ -103,16 +104,27 @@ class Storage:
             obstore.put(store, path, file)
 
     def download(self, uri: str, file: Path) -> str:
-        """Write an object's bytes to ``file``, in blocks, and give their SHA-256; Absent where there is none."""
+        """Write an object's bytes to ``file``, in blocks, and give their SHA-256; Absent where there is none.
+
+        The file is written whole, or stays as it was.
+        """
         import obstore
 
         store, path = self._place(uri)
+        with explained(uri):
+            blocks = iter(obstore.get(store, path).stream(min_chunk_size=4 << 20))
         digest = hashlib.sha256()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with explained(uri), file.open("wb") as stream:
-            for block in obstore.get(store, path).stream(min_chunk_size=4 << 20):
-                stream.write(block)
-                digest.update(block)
+        try:
+            with atomic_write(file) as temporary, temporary.open("wb") as stream:
+                while True:
+                    with explained(uri):
+                        block = next(blocks, None)
+                    if block is None:
+                        break
+                    stream.write(block)
+                    digest.update(block)
+        except OSError as error:
+            raise SeawayError(f"{file} cannot be written ({error.strerror}): {uri} was to be kept there") from None
         return digest.hexdigest()
 
     def exists(self, uri: str) -> bool:

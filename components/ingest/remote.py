@@ -19,17 +19,22 @@ def objects(name: str, uri: str, storage: Storage | None) -> dict[str, Found]:
     ``*`` and ``?`` stay within one part of the name, ``**`` does not. Raises SeawayError where there is none.
     """
     base, pattern = _divided(uri)
-    plain = unquote if uri.startswith("file:") else str  # the only kind of URI whose path is quoted
-    found = {plain(f.uri.removeprefix(f"{base}/")): f for f in _reader(storage, base).find(base)}
-    if pattern:
-        found = {label: f for label, f in found.items() if _regex(plain(pattern)).fullmatch(label)}
-    chosen = {label: f for label, f in sorted(found.items()) if _is_data(label)}
+    chosen = _below(base, pattern, storage)
+    if not chosen and pattern and not glob.has_magic(pattern):
+        chosen = _below(uri.rstrip("/"), "", storage)  # a folder whose name ends as a file's, as Spark writes them
     if not chosen:
         raise SeawayError(
             f"source {name!r}: no Parquet or CSV file at {uri}. Give an object, a prefix or a pattern of objects "
             "whose names end in .parquet or .csv"
         )
     return chosen
+
+
+def _below(base: str, pattern: str, storage: Storage | None) -> dict[str, Found]:
+    plain = unquote if base.startswith("file:") else str  # the only kind of URI whose path is quoted
+    found = {plain(f.uri.removeprefix(f"{base}/")): f for f in _reader(storage, base).find(base)}
+    wanted = _regex(plain(pattern)) if pattern else None
+    return {k: f for k, f in sorted(found.items()) if _is_data(k) and (not wanted or wanted.fullmatch(k))}
 
 
 def bring(name: str, uri: str, storage: Storage | None, folder: Path) -> Path:

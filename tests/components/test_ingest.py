@@ -179,6 +179,7 @@ def bucket(tmp_path):
         store.upload(tmp_path / "rows.parquet", store.join("raw", day, "part one.parquet"))
     store.write(store.join("raw", "_SUCCESS"), b"")
     store.write(store.join("raw", "notes.txt"), b"")
+    store.upload(tmp_path / "rows.parquet", store.join("whole.parquet", "part-0.parquet"))
     return store
 
 
@@ -189,6 +190,8 @@ def bucket(tmp_path):
         ("raw/**/*.parquet", ["2024-01-01/part one.parquet", "2024-01-02/part one.parquet"]),
         ("raw/*-02/*.parquet", ["2024-01-02/part one.parquet"]),
         ("raw/2024-01-01/part%20one.parquet", ["part one.parquet"]),
+        ("whole.parquet", ["part-0.parquet"]),
+        ("whole.parquet/", ["part-0.parquet"]),
     ],
 )
 def test_objects_in_storage_are_read_as_files_are(tmp_path, bucket, path, files):

@@ -71,6 +71,21 @@ def test_a_large_file_goes_up_and_down_in_blocks(store, tmp_path):
     assert [(f.uri, f.size) for f in store.find(store.uri)] == [(store.join("big"), 13 << 20)]
 
 
+def test_a_file_is_brought_whole_or_stays_as_it_was(store, tmp_path):
+    file = tmp_path / "kept"
+    file.write_bytes(b"good")
+    with pytest.raises(Absent):
+        store.download(store.join("nothing"), file)
+    assert file.read_bytes() == b"good"
+    store.write(store.join("x"), b"new")
+    (tmp_path / "plain").write_bytes(b"")
+    with pytest.raises(SeawayError, match="cannot be written") as caught:  # below a file there is no place for another
+        store.download(store.join("x"), tmp_path / "plain" / "x")
+    assert "AWS" not in str(caught.value) and not isinstance(caught.value, Absent)
+    store.download(store.join("x"), file)
+    assert file.read_bytes() == b"new" and sorted(p.name for p in tmp_path.glob(".*")) == []
+
+
 def test_a_folder_comes_back_as_it_was(store, tmp_path):
     folder = folder_of(tmp_path / "in", a="A", deep__er__b="B")
     uri = store.join("bundles", "x")
