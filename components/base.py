@@ -63,7 +63,7 @@ def perform(
     """Run or skip a step; gives its status, reason, key, summary and seconds."""
     started = time.monotonic()
     step = STEPS[name]
-    cache = StepCache(config.home / "cache", remote=Storage.of(config), warn=print)
+    cache = StepCache(config.home / "cache", remote=Storage.of(config), warn=progress.say)
     input_hashes = hashes(inputs)
     what = ingredients(name, step, config, input_hashes)
     entry = cache.find(what)

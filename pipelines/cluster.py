@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.compile import cluster_pipeline, compiled
 from pipelines.follow import Clock, Follower, Pause
-from pipelines.kfp_api import PipelinesApi
+from pipelines.kfp_api import ApiError, PipelinesApi
 from pipelines.kfp_tasks import FINAL
 from pipelines.pods import check_shared
 from pipelines.progress import OnEvent
@@ -171,6 +171,9 @@ def _told(record: Record, config: Config, folder: Path, on_event: OnEvent) -> It
         raise SeawayError(f"{error}; {resume} lets it go on") from None
     except SeawayError as error:
         if not cluster.get("run_id"):
+            if isinstance(error, ApiError) and error.made:
+                record.end("running")
+                raise SeawayError(f"{error}\n  Whether the run arrived is not known: {follow} looks for it") from None
             record.end("failed")
             raise
         record.end("running")

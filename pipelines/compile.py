@@ -19,14 +19,13 @@ class Compiled:
     """``spec``: the pipeline and, beside it, its platform's part, as the Kubeflow Pipelines API takes them.
 
     ``config``: what the pods read; its pipeline.digest is ``digest``, SHA-256 of the file that ``seaway compile``
-    writes, which is ``data``. ``steps``: the tasks' names.
+    writes, which is ``data``.
     """
 
     spec: dict[str, Any]
     data: bytes
     digest: str
     config: Config
-    steps: tuple[str, ...]
 
 
 def compile_pipeline(config: Config, out: Path, pipeline: Any = None) -> Path:
@@ -62,7 +61,7 @@ def compiled(config: Config, pipeline: Any = None) -> Compiled:
     pods = pod_config(config)
     pods = pods.model_copy(update={"pipeline": pods.pipeline.model_copy(update={"digest": digest})})
     whole = {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else spec
-    return Compiled(whole, data, digest, pods, tuple(spec["root"]["dag"]["tasks"]))
+    return Compiled(whole, data, digest, pods)
 
 
 def kept(config: Config, pipeline: Any) -> Config:

@@ -11,9 +11,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from seaway.errors import SeawayError
 
@@ -188,6 +198,17 @@ class Release(Section):
         return self
 
 
+def _no_login(address: str | None, info: ValidationInfo) -> str | None:
+    """Addresses stand in compiled pipelines, manifests and messages."""
+    if address and "@" in urlsplit(address).netloc:
+        # no ValueError: that one is told with the value
+        raise SeawayError(
+            f"key {info.field_name!r} holds a login, which manifests and messages would show: take it out; logins come "
+            "by the environment, such as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return address
+
+
 class OnlineStore(Section):
     type: Literal["sqlite", "redis"] = "sqlite"
     connection: str | None = None  # redis "host:port[,ssl=true,...]"; no password: it would stand in released objects
@@ -213,6 +234,8 @@ class Storage(Section):
     region: str | None = None
     secret: str | None = None  # Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; None: workload identity
 
+    _login = field_validator("endpoint")(_no_login)
+
 
 class Serving(Section):
     substrate: Literal["local", "kubernetes"] = "local"
@@ -234,6 +257,8 @@ class Serving(Section):
     service_account: str | None = None  # kubernetes: of the servers' pods; its workload identity reaches the storage
     trust: str | None = None  # kubernetes: ConfigMap whose model.pub the pods trust; None: mounts hold trust.public_key
 
+    _login = field_validator("prometheus", "url")(_no_login)
+
 
 class Trust(Section):
     """Keys of model signatures (OpenSSF model-signing with plain elliptic-curve keys, PEM files)."""
@@ -243,7 +268,7 @@ class Trust(Section):
 
 
 class StepResources(Section):
-    cpu: str = "1"
+    cpu: str = Field(default="1", pattern=r"^(\d+(\.\d+)?|\d+m)$")  # cores, or thousandths of one
     memory: str = "2Gi"
     gpu: int = 0
 
@@ -266,6 +291,8 @@ class Pipeline(Section):
     spot: bool = False  # steps tolerate nodes that may be taken away
     queue: str | None = None  # Kueue's LocalQueue of what needs a GPU
     poll: Duration = "5s"
+
+    _login = field_validator("host", "ui")(_no_login)
 
 
 class Ray(Section):
@@ -316,6 +343,8 @@ class Config(Section):
     release: Release
     workload: Workload
     workload_file: Path
+
+    _login = field_validator("tracking_uri")(_no_login)
 
     @property
     def root(self) -> Path:

@@ -24,6 +24,7 @@ def test_configuration_is_frozen():
         ({"release": {"rat": 5}}, "unknown key 'release.rat'"),
         ({"release": {"rate": "fast"}}, r"'release.rate'.*'fast'"),
         ({"workload": {"split": {"train": "four weeks"}}}, r"'workload.split.train'.*four weeks.*duration"),
+        ({"ray": {"worker": {"cpu": "two"}}}, r"'ray.worker.cpu'.*'two'"),
         ({"release": {"cap": "long"}}, r"'release.cap'.*long.*duration"),
         ({"release": {"block": "5"}}, r"'release.block'.*5.*duration"),
         ({"online_store": {"type": "cassandra"}}, r"'online_store.type'.*cassandra"),
@@ -64,3 +65,14 @@ def test_files_are_merged_key_by_key():
         "a": {"b": 1, "c": None},
         "d": [2],
     }
+
+
+@pytest.mark.parametrize(
+    "key", ["tracking_uri", "storage.endpoint", "pipeline.host", "pipeline.ui", "serving.prometheus", "serving.url"]
+)
+def test_a_login_in_an_address_is_refused_and_not_told(key):
+    section, _, name = key.rpartition(".")
+    value = {name: "http://me:hunter2@host:5000"}
+    with pytest.raises(SeawayError, match=f"key '{name}' holds a login") as caught:
+        load(overrides={section: value} if section else value)
+    assert "hunter2" not in str(caught.value)
