@@ -6,6 +6,7 @@ without having run. So the program runs to its end, and tests then look at the l
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -155,6 +156,7 @@ def clean(value: Any, secrets: list[str] | None = None, path: str = "") -> Any:
 def run(program: Callable[[], Any], stack: str, config: Mapping[str, str] | None = None) -> Rendered:
     """All that ``program`` makes in a stack of this name. What it raises is raised here."""
     monitor = _Monitor()
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Pulumi's mocks take the thread's; other tests leave none
     set_root_resource(None)  # else the stack before this one is the parent
     pulumi.runtime.set_mocks(monitor.mocks, project=PROJECT, stack=stack, preview=False, monitor=monitor)
     chosen = {**CONFIG, **(config or {})}

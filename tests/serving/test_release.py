@@ -1,5 +1,6 @@
 """Whole releases with real servers, a real Envoy and a real feature store, at a small scale."""
 
+import contextlib
 import json
 import os
 import signal
@@ -201,7 +202,10 @@ def test_a_killed_predictor_is_not_promoted(shop, tmp_path):
         while not list(parts.glob("part-*")):
             time.sleep(0.05)
         operator = read_json(tmp_path / "run" / "operator.json")["pid"]
-        servers = {p.environ().get("PREDICTOR_ID"): p for p in psutil.Process(operator).children()}
+        servers = {}
+        for process in psutil.Process(operator).children():
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                servers[process.environ().get("PREDICTOR_ID")] = process
         servers["v4"].kill()
 
     thread = threading.Thread(target=kill, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -68,8 +69,9 @@ def process_of(home, predictor):
     """The main process of a predictor's server."""
     operator = json.loads((home / "run" / "operator.json").read_text())["pid"]
     for child in psutil.Process(operator).children():
-        if child.environ().get("PREDICTOR_ID") == predictor:
-            return child
+        with contextlib.suppress(psutil.Error):  # what a test before this one has ended may not be reaped yet
+            if child.environ().get("PREDICTOR_ID") == predictor:
+                return child
     raise AssertionError(f"no server of {predictor}")
 
 
