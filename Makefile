@@ -12,7 +12,7 @@ PACK = $(if $(wildcard infra/policies/venv),--policy-pack policies)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-infra lint bench bench-canary clean chaos test-kill images test-pod up preview drift stack
+.PHONY: help setup demo test test-slow test-infra lint bench bench-canary bench-scale clean chaos test-kill images test-pod up preview drift stack
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench: setup ## each performance claim, both sides in one run
 
 bench-canary: setup ## the promotion gate against other gates, 10,000 releases a cell [ARGS=--write-docs]
 	@.venv/bin/python -m benchmarks.canary $(ARGS)
+
+bench-scale: setup ## the bars of work at scale, with nothing else running [ARGS="--only target planning"]
+	@.venv/bin/python -m benchmarks.scale $(ARGS)
 
 clean: ## remove what runs have made; the environments stay
 	rm -rf .seaway .pytest_cache .ruff_cache .hypothesis .import_linter_cache
