@@ -97,15 +97,15 @@ _TABLE = ("workload.name", "workload.source", "workload.sources", "workload.enti
 STEPS: dict[str, Step] = {
     "ingest": Step(
         "components.ingest.step:ingest",
-        reads=("scale", "workload.name", "workload.source", "workload.sources", "workload.scales"),
+        reads=("scale", "workload.name", "workload.source", "workload.sources", "workload.scales", "data.engine"),
         hooks=("generators",),
         state=source_files,
     ),
-    "validate": Step("components.validate.step:validate", reads=(*_TABLE, "workload.quarantine_limit")),
-    "features": Step("components.features.step:features", reads=_TABLE, hooks=("features",)),
+    "validate": Step("components.validate.step:validate", reads=(*_TABLE, "workload.quarantine_limit", "data.engine")),
+    "features": Step("components.features.step:features", reads=(*_TABLE, "data.engine"), hooks=("features",)),
     "dataset": Step(
         "components.dataset.step:dataset",
-        reads=(*_TABLE, "workload.split", "workload.feature_repo"),
+        reads=(*_TABLE, "workload.split", "workload.feature_repo", "data.engine"),
         hooks=("features", "feature_repo"),
         holds=feast_registry,
     ),

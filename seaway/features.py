@@ -178,7 +178,7 @@ def event_times(times: np.ndarray) -> np.ndarray:
     return seconds * MICRO + (positions - first)
 
 
-def _window_columns(window: Window, n: list[np.ndarray], total: list[np.ndarray]) -> dict[str, np.ndarray]:
+def window_columns(window: Window, n: list[np.ndarray], total: list[np.ndarray]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for i, (count, quanta) in enumerate(zip(n, total, strict=True)):
         mean = np.where(count > 0, quanta * window.quantum / np.maximum(count, 1), 0.0)
@@ -214,7 +214,7 @@ def window_table(window: Window, keys: np.ndarray, times: np.ndarray, values: np
         total.append(quanta[end] - quanta[start])
     inverse = np.empty_like(position)
     inverse[order] = position
-    return {name: column[inverse] for name, column in _window_columns(window, n, total).items()}
+    return {name: column[inverse] for name, column in window_columns(window, n, total).items()}
 
 
 def window_now(
@@ -241,7 +241,7 @@ def window_now(
             count, amount = count + 1, amount + int(to_quanta(np.array([current]), window.quantum)[0])
         n.append(np.array([count]))
         total.append(np.array([amount]))
-    return _window_columns(window, n, total)
+    return window_columns(window, n, total)
 
 
 def vector(spec: FeatureSpec, columns: Mapping[str, np.ndarray]) -> np.ndarray:
