@@ -155,6 +155,23 @@ def estimate(
     return Estimate(cloud, region, prices.date.isoformat(), tuple(lines))
 
 
+def machine_hour(
+    prices: Prices,
+    cloud: str,
+    region: str,
+    machine: str,
+    *,
+    accelerator: str | None = None,
+    accelerators: int = 0,
+    spot: bool = False,
+) -> float:
+    """USD an hour of one machine in its region, on spot at the expected share; raises as ``estimate``."""
+    table = prices.cloud(cloud)
+    factor = _price(table.regions, region, f"clouds.{cloud}.regions", "a factor on the prices of the first region")
+    hourly = _node(table, cloud, machine, accelerator, accelerators, "USD an hour")
+    return factor * hourly * (table.spot.expected if spot else 1.0)
+
+
 def load(file: Path = PRICES) -> Prices:
     """The table of prices; SeawayError naming the file and the keys that are not as they should be."""
     try:
@@ -169,10 +186,7 @@ def load(file: Path = PRICES) -> Prices:
 
 
 def _pool(pool: Pool, table: Cloud, month: float, factor: float, cloud: str) -> Line:
-    hourly = _price(table.machines, pool.machine, f"clouds.{cloud}.machines", f"pool {pool.name}; USD an hour")
-    if pool.accelerator:
-        where = f"clouds.{cloud}.accelerators"
-        hourly += pool.accelerators * _price(table.accelerators, pool.accelerator, where, "USD an hour, each")
+    hourly = _node(table, cloud, pool.machine, pool.accelerator, pool.accelerators, f"pool {pool.name}; USD an hour")
     share = table.spot if pool.spot else Spot(low=1, expected=1, high=1)
     more = pool.maximum - pool.minimum
     busy = month if pool.hours is None else min(pool.hours, month)
@@ -193,6 +207,15 @@ def _pool(pool: Pool, table: Cloud, month: float, factor: float, cloud: str) -> 
         usd(expected, share.expected),
         usd(pool.maximum * month, share.high),
     )
+
+
+def _node(table: Cloud, cloud: str, machine: str, accelerator: str | None, accelerators: int, unit: str) -> float:
+    """USD an hour of a machine with its accelerators, in the first region."""
+    hourly = _price(table.machines, machine, f"clouds.{cloud}.machines", unit)
+    if accelerator:
+        where = f"clouds.{cloud}.accelerators"
+        hourly += accelerators * _price(table.accelerators, accelerator, where, "USD an hour, each")
+    return hourly
 
 
 def _price(table: Mapping[str, float], key: str, where: str, unit: str) -> float:

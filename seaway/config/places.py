@@ -151,7 +151,8 @@ class Budget(Section):
     region: str | None = None
     spot: bool = False
     cpus: int = Field(default=1, ge=1)  # of that machine
-    gpus: int = Field(default=0, ge=0)  # of that machine; with GPUs a GPU's hour bears the machine's price
+    gpus: int = Field(default=0, ge=0)  # of that machine; a GPU's part of it counts where it is the larger one
+    accelerator: str | None = None  # what those GPUs are called where they are sold beside the machine
     cpu_hour: float = Field(default=0.0, ge=0)
     gpu_hour: float = Field(default=0.0, ge=0)
     ask_above: float = Field(default=5.0, ge=0)  # an estimate above it must be agreed to
@@ -163,6 +164,8 @@ class Budget(Section):
             raise ValueError("machine needs cloud and region, under which config/prices.yaml has its price")
         if self.machine and (self.cpu_hour or self.gpu_hour):
             raise ValueError("give machine, or cpu_hour and gpu_hour, not both")
+        if self.accelerator and not (self.machine and self.gpus):
+            raise ValueError("accelerator needs machine, and gpus: how many of them the machine has")
         return self
 
 
