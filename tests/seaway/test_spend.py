@@ -13,7 +13,7 @@ M7I = PRICES.clouds["aws"].machines["m7i.2xlarge"]
 
 
 def machine(**more):
-    return Budget(machine="m7i.2xlarge", cloud="aws", region="us-east-1", **{"cpus": 8, **more})
+    return Budget(**{"machine": "m7i.2xlarge", "cloud": "aws", "region": "us-east-1", "cpus": 8, **more})
 
 
 def test_cores_are_read_from_every_form():
