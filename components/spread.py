@@ -28,10 +28,11 @@ def shelf_of(config: Config, step: str) -> Shelf:
     return Shelf(config.home / "parts" / step if config.data.incremental else None)
 
 
-def code_of(*modules: str) -> str:
-    """Hash of the source of modules and of all that they import, and of the lock."""
-    lock = project_root() / "uv.lock"
-    return record_hash([source_hashes(modules, [project_root()]), content_hash(lock) if lock.exists() else ""])
+def code_of(*modules: str, also: Path | None = None) -> str:
+    """Hash of the source of modules and of all that they import, and of the lock; ``also``: another root of code."""
+    lock, roots = project_root() / "uv.lock", [project_root(), *([also] if also else [])]
+    found = source_hashes(modules, list(dict.fromkeys(roots)))
+    return record_hash([found, content_hash(lock) if lock.exists() else ""])
 
 
 def workers() -> int:

@@ -6,13 +6,16 @@ square of the rows of a key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
 
 STAMP = pl.Datetime("us", "UTC")
 _TIME, _CREATED, _KNOWN = "__time", "__created", "__known"
+_AT, _HIT = "__at", "__hit"
+_TICK = timedelta(microseconds=1)
+_STRETCH = 32  # days, at most, that are read in one go
 
 
 def as_utc(name: str, schema: pl.Schema) -> pl.Expr:
@@ -111,6 +114,44 @@ def join(
         fresh = pl.col(_TIME) >= pl.col(moment) - ttl
         joined = joined.with_columns(pl.when(fresh).then(pl.col(name)).alias(name) for name in features)
     return joined.select(*left.columns, *features)
+
+
+def join_backwards(
+    left: pl.DataFrame,
+    moment: str,
+    rows_between: Callable[[datetime, datetime], pl.DataFrame],
+    oldest: datetime,
+    keys: Sequence[tuple[str, str]],
+    features: dict[str, str],
+    ttl: timedelta | None,
+    known: bool,
+) -> pl.DataFrame:
+    """As ``join`` with all rows from ``oldest`` on, read from the newest back, only as far as some have found none.
+
+    ``rows_between(start, end)``: prepared rows with start <= time <= end, at least one. A newer row always counts
+    before an older one, so what was found stays. Of rows that find theirs within their own days no more is read.
+    """
+    end, start = left[moment].max(), _midnight(left[moment].min())
+    if ttl:
+        oldest = max(oldest, left[moment].min() - ttl)
+    waiting, found, days = left.with_row_index(_AT), [], 1
+    features = {**features, _HIT: _TIME}
+    while True:
+        rows = rows_between(start, end)
+        joined = join(waiting, moment, rows, keys, features, ttl, known)
+        if start <= oldest:
+            break
+        found.append(joined.filter(pl.col(_HIT).is_not_null()))
+        waiting = joined.filter(pl.col(_HIT).is_null()).select(waiting.columns)
+        if waiting.is_empty():
+            joined = joined.head(0)
+            break
+        start, end, days = max(start - timedelta(days=days), oldest), start - _TICK, min(2 * days, _STRETCH)
+    return pl.concat([*found, joined]).sort(_AT).drop(_AT, _HIT)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _as_known(rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:

@@ -8,7 +8,7 @@ path is below the store's ``root``, so that definitions name no place on a machi
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +23,10 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_requested_feature_views_to_features_dict, compute_non_entity_date_range, make_tzaware
 
-from seaway import asof_join
+from seaway import asof_join, parts
 from seaway.feast_asof_job import AsOfRetrievalJob
+
+Between = tuple[datetime | None, datetime | None]  # both included; None: open
 
 _ENTITY_TIME = "event_timestamp"
 _ROW = "__row"
@@ -127,7 +129,8 @@ class AsOfOfflineStore(OfflineStore):
     ) -> list[tuple[str, str]]:
         import pyarrow.parquet as pq
 
-        schema = pq.read_schema(_path(config, data_source))
+        path = _path(config, data_source)
+        schema = pq.read_schema(next(iter(parts.days(path).values())) if path.is_dir() else path)
         return [(field.name, str(field.type)) for field in schema]
 
 
@@ -138,11 +141,16 @@ def _path(config: RepoConfig, source: DataSource) -> Path:
     return Path(config.repo_path or ".") / config.offline_store.root / source.path
 
 
-def _scan(config: RepoConfig, source: DataSource) -> pl.LazyFrame:
+def _scan(config: RepoConfig, source: DataSource, between: Between) -> pl.LazyFrame:
+    """The source's rows; of one in parts only those days that can have rows between the times."""
     path = _path(config, source)
     if not path.exists():
         raise FileNotFoundError(f"source {source.name!r}: there is no {path}")
-    return pl.scan_parquet(path)
+    if not path.is_dir():
+        return pl.scan_parquet(path)
+    start, end = (edge.astimezone(UTC).date() if edge else None for edge in between)
+    # a row may be dated at the midnight after its part's day
+    return parts.scan(path, start and start - timedelta(days=1), end and end + timedelta(days=1))
 
 
 def _time_column(entity_df: pd.DataFrame) -> str:
@@ -166,13 +174,11 @@ def _keys(view: FeatureView) -> list[tuple[str, str]]:
     return [(view.projection.join_key_map.get(name, name), name) for name in names]
 
 
-def _view_rows(
-    config: RepoConfig, view: FeatureView, features: list[str], between: tuple[datetime | None, datetime | None]
-) -> pl.DataFrame:
+def _view_rows(config: RepoConfig, view: FeatureView, features: list[str], between: Between) -> pl.DataFrame:
     """The view's rows under Feast's names, with ``__time`` and ``__created``."""
     source, keys = view.batch_source, [right for _, right in _keys(view)]
     renamed = dict(source.field_mapping)
-    rows = _scan(config, source).rename(renamed, strict=False)
+    rows = _scan(config, source, between).rename(renamed, strict=False)
     time = renamed.get(source.timestamp_field, source.timestamp_field)
     created = renamed.get(source.created_timestamp_column, source.created_timestamp_column) or None
     rows = asof_join.prepare(rows, keys, time, created, between)
@@ -194,9 +200,15 @@ def _join_view(
         raise ValueError(f"view {view.name!r} joins on {missing}, which the entity rows do not have")
     ttl = view.ttl or None
     first, last = left[moment].min(), left[moment].max()
-    rows = _view_rows(config, view, features, (first - ttl if ttl and first else None, last))
     prefix = f"{view.projection.name_to_use()}__" if full_feature_names else ""
     names = {f"{prefix}{feature}": feature for feature in features}
+    path = _path(config, view.batch_source)
+    if path.is_dir() and (days := parts.days(path)) and first:
+        oldest = datetime.combine(min(days), datetime.min.time(), UTC)
+        left = _match_keys(left, _view_rows(config, view, [], (oldest, oldest)), _keys(view))
+        between = lambda *edges: _view_rows(config, view, features, edges)  # noqa: E731
+        return asof_join.join_backwards(left, moment, between, oldest, _keys(view), names, ttl, known)
+    rows = _view_rows(config, view, features, (first - ttl if ttl and first else None, last))
     left = _match_keys(left, rows, _keys(view))
     return asof_join.join(left, moment, rows, _keys(view), names, ttl, known)
 
@@ -221,10 +233,10 @@ def _pull(
     keys: list[str],
     time: str,
     created: str | None,
-    between: tuple[datetime | None, datetime | None],
+    between: Between,
 ) -> pl.DataFrame:
     start, end = (make_tzaware(edge) if edge else None for edge in between)
-    return asof_join.prepare(_scan(config, source), keys, time, created, (start, end)).collect()
+    return asof_join.prepare(_scan(config, source, (start, end)), keys, time, created, (start, end)).collect()
 
 
 def _pulled(rows: pl.DataFrame, keys: list[str], features: list[str], time: str, created: str | None) -> pl.DataFrame:
