@@ -87,6 +87,17 @@ def registered(config: Config, outputs: dict[str, Path]) -> str:
     return registry.unsound(record) if record else f"version {version} is not in the registry any more"
 
 
+def within_budget(config: Config, outputs: dict[str, Path]) -> str:
+    """A sweep that its budget ended goes on when the limit is another; one that ran to its end has no limit in it."""
+    from components.tune.budget import at_limit
+    from seaway.artifacts import read_json
+
+    limit, ended = config.budget.limit, read_json(outputs["out"] / "best.json").get("ended", "")
+    if not ended.startswith(at_limit()) or (limit and ended.startswith(at_limit(limit))):
+        return ""
+    return "the sweep was ended by a budget.limit that is another now"
+
+
 def looked_at(config: Config, _: dict[str, Path]) -> str:
     """On a cluster every run looks at the released object: to enter a release again changes nothing."""
     return "" if config.serving.substrate == "local" else "the released object may have changed"
@@ -114,6 +125,7 @@ STEPS: dict[str, Step] = {
         reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
         hooks=("features", "model"),
         state=trials_at_a_time,
+        holds=within_budget,
     ),
     "train": Step(
         "components.train.step:train",

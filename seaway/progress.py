@@ -7,16 +7,16 @@ is needed, and on a cluster the same lines stand in the pod's log.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 MARK = "@seaway "
 STEP_VARIABLE = "SEAWAY_STEP"  # set while a step runs inside a pipeline
+LIVE_VARIABLE = "SEAWAY_LIVE"  # set while a terminal redraws what is told, so that it may be told every second
 
 
 @contextmanager
@@ -33,28 +33,15 @@ def of_step(name: str) -> Iterator[None]:
             os.environ[STEP_VARIABLE] = before
 
 
-def say(text: str) -> None:
-    """Show one line of progress; outside a pipeline it goes to standard error as it is."""
+def say(text: str, **more: Any) -> None:
+    """Show one line of progress; outside a pipeline it goes to standard error as it is.
+
+    ``more``: what a terminal may draw instead of the line, such as ``sweep``.
+    """
     if os.environ.get(STEP_VARIABLE):
-        emit("progress", text=text)
+        emit("progress", text=text, **more)
     else:
         print(text, file=sys.stderr, flush=True)
-
-
-def stream() -> TextIO:
-    """Where to write lines of progress: standard error, or, inside a pipeline, a stream that calls ``say``."""
-    return _Lines() if os.environ.get(STEP_VARIABLE) else sys.stderr
-
-
-class _Lines(io.TextIOBase):
-    def __init__(self) -> None:
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            say(line.strip())
-        return len(text)
 
 
 def emit(event: str, **fields: Any) -> None:

@@ -1,30 +1,36 @@
-"""What a person sees of a running sweep: one live line, or a plain line every ten seconds."""
+"""What a person sees of a running sweep: each ten seconds a line, with the record from which a terminal draws more."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
-from seaway.progress import stream as default_stream
+from components.tune.snapshot import Sight, line, snapshot
+from seaway import progress
+from seaway.metrics import LOWER_IS_BETTER
 
 PLAIN_SECONDS = 10.0
-LIVE_SECONDS = 0.5
+LIVE_SECONDS = 1.0
 
 
 class Progress:
-    """Counts trials and epochs; while open, writes to ``stream``: in place when it is a terminal."""
+    """Is asked after each result, as an ``Ending`` that never ends anything; while open, tells what it knows.
 
-    def __init__(self, trials: int, metric: str, max_epochs: int, stream: TextIO | None = None) -> None:
-        self._stream = stream or default_stream()
-        self._trials, self._metric, self._max_epochs = trials, metric, max_epochs
-        self._live = self._stream.isatty()
-        self._started = time.monotonic()
-        self._running: dict[str, int] = {}
-        self._finished = self._kept = self._epochs = 0
-        self._best: tuple[float, int, float] | None = None  # objective, trial, metric as it reads
+    Inside a step that is an event ``progress`` with ``text`` and ``sweep``, the snapshot; a ``stream`` of its own, or
+    standard error outside of steps, gets the text alone.
+    """
+
+    def __init__(self, sight: Sight, stream: TextIO | None = None) -> None:
+        self._sight, self._stream = sight, stream
+        self._sign = -1.0 if sight.metric in LOWER_IS_BETTER else 1.0
+        self._started, self._first = time.monotonic(), 0.0
+        self._records: Sequence[dict[str, Any]] = ()
+        self._curve: list[float] = []
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="sweep-progress")
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -33,43 +39,35 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._thread.join()
-        self._write("\n")
+        self._tell()
 
-    def reported(self, trial: Any, result: dict[str, Any]) -> None:
-        self._running[trial.trial_id] = result["training_iteration"]
-        if result["replayed"]:
-            self._kept += 1
-        else:
-            self._epochs += 1
-        if self._best is None or result["objective"] > self._best[0]:
-            self._best = (result["objective"], trial.config["index"], result[self._metric])
+    def must_end(self, records: Sequence[dict[str, Any]]) -> str:
+        best = max((r["objective"] for r in records if r["epochs"] and r["status"] != "failed"), default=None)
+        if best is not None:
+            self._first = self._first or time.monotonic()
+            self._curve.append(self._sign * best)
+        self._records = records
+        return ""
 
-    def ended(self, trial: Any) -> None:
-        self._running.pop(trial.trial_id, None)
-        self._finished += 1
-
-    def line(self) -> str:
-        """For example: sweep: 3/8 trials, 2 running, 41 epochs; best average_precision 0.7411 (trial 2); 25 s."""
-        spent = time.monotonic() - self._started
-        if self._best is None:
-            return f"sweep: starting Ray for {self._trials} trials; {_clock(spent)}"
-        best = f"best {self._metric} {self._best[2]:.4f} (trial {self._best[1]})"
-        kept = f" and {self._kept} kept from before" if self._kept else ""
-        done = self._finished + sum(list(self._running.values())) / self._max_epochs
-        left = f", at the most {_clock(spent / done * (self._trials - done))} left" if 0 < done < self._trials else ""
-        return (
-            f"sweep: {self._finished}/{self._trials} trials, {len(self._running)} running,"
-            f" {self._epochs} epochs{kept}; {best}; {_clock(spent)}{left}"
-        )
+    def seen(self) -> dict[str, Any]:
+        """The snapshot of now."""
+        now = time.monotonic()
+        working = now - self._first if self._first else 0.0
+        return snapshot(self._sight, self._records, self._curve, now - self._started, working)
 
     def _run(self) -> None:
-        while not self._closed.wait(LIVE_SECONDS if self._live else PLAIN_SECONDS):
-            self._write("" if self._live else "\n")
+        live = bool(os.environ.get(progress.LIVE_VARIABLE))
+        while not self._closed.wait(self._pause() if live else PLAIN_SECONDS):
+            self._tell()
 
-    def _write(self, end: str) -> None:
-        self._stream.write(("\r\x1b[2K" if self._live else "") + self.line() + end)
-        self._stream.flush()
+    def _pause(self) -> float:
+        """A second; more in a sweep of hours, whose snapshots all stand in the run's log."""
+        return min(max(LIVE_SECONDS, (time.monotonic() - self._started) / 600), PLAIN_SECONDS)
 
-
-def _clock(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    def _tell(self) -> None:
+        seen = self.seen()
+        if self._stream is None:
+            progress.say(line(seen), sweep=seen)
+        else:
+            self._stream.write(line(seen) + "\n")
+            self._stream.flush()

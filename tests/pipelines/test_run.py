@@ -137,7 +137,7 @@ def test_end_with_owner_ends_the_descendants_too(tmp_path):
 
 def test_marked_lines_become_events_and_everything_is_logged(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(progress.STEP_VARIABLE, "tune")
-    print("3 of 8", file=progress.stream())
+    progress.say("3 of 8", sweep={"trials": 8})
     progress.say("4 of 8")
     printed = capsys.readouterr().out
     events = []
@@ -145,14 +145,14 @@ def test_marked_lines_become_events_and_everything_is_logged(tmp_path, monkeypat
         stream = EventStream(log, events.append)
         for part in ("    ", "noise @sea", "way\n    ", printed, "@seaway {not json}\n"):
             stream.write(part)
-    assert [(e["step"], e["text"]) for e in events] == [("tune", "3 of 8"), ("tune", "4 of 8")]
+    assert [(e["step"], e["text"], e.get("sweep")) for e in events] == [
+        ("tune", "3 of 8", {"trials": 8}), ("tune", "4 of 8", None)]  # fmt: skip
     assert "noise @seaway" in (tmp_path / "log").read_text()
 
 
 def test_outside_a_pipeline_progress_goes_to_standard_error(monkeypatch, capsys):
     monkeypatch.delenv(progress.STEP_VARIABLE, raising=False)
     progress.say("3 of 8")
-    assert progress.stream() is sys.stderr
     assert capsys.readouterr() == ("", "3 of 8\n")
 
 
