@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the trials' own checkpoints are the sweep's state
     "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it ends a sweep as if it were complete
 }
+_SERVERS = ("gcs_server", "raylet")
+LOOK_S = 0.5
 
 
 def prepare(own: bool = True) -> None:
@@ -45,12 +48,18 @@ def temporary_folder() -> Path:
     return Path(f"/tmp/seaway-ray-{os.getuid()}")  # noqa: S108 (private to the user, mode 700)
 
 
+def results_folder() -> Path:
+    """Where Ray Tune writes what nobody reads, of this process."""
+    return temporary_folder() / "results" / str(os.getpid())
+
+
 @contextmanager
-def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
+def local_ray(cpus: int, gpus: int, memory: int, lost: Callable[[str], None] | None = None) -> Iterator[Any]:
     """The ``ray`` module, connected to a Ray of ``cpus`` and ``gpus`` that nobody else can join.
 
     ``memory``: bytes for shared objects. A cluster named in the environment is not used. A guard process
-    sees to it that none of Ray's is left, even when this one is killed.
+    sees to it that none of Ray's is left, even when this one is killed. ``lost`` is called from a thread
+    with the name of a server of Ray's that has ended; Ray itself would wait a minute and end this process.
     """
     main = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)} if main else {}
@@ -66,6 +75,7 @@ def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
     guard = subprocess.Popen(
         [sys.executable, "-m", "components.tune.guard", marker], stdin=subprocess.PIPE, start_new_session=True
     )
+    over = threading.Event()
     try:
         os.environ[MARKER] = marker
         _start(
@@ -81,19 +91,46 @@ def local_ray(cpus: int, gpus: int, memory: int) -> Iterator[Any]:
             _temp_dir=str(folder),
         )
         del os.environ[MARKER]
+        _restore(handlers)
+        if lost:
+            threading.Thread(target=_watch, args=(over, lost), daemon=True, name="ray-watch").start()
         yield ray
+    except Exception as error:
+        if lost and not isinstance(error, SeawayError):
+            over.wait(3 * LOOK_S)  # is it because Ray has ended? then the watch says so
+        raise
     finally:
+        over.set()
         os.environ.pop(MARKER, None)
         ray.shutdown()
         guard.stdin.close()
         guard.wait()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _restore(handlers)
         _sweep_out(folder, own=True)
 
 
+def _restore(handlers: dict[int, Any]) -> None:
+    """Ray takes SIGTERM for itself."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _watch(over: threading.Event, lost: Callable[[str], None]) -> None:
+    import psutil
+
+    servers = {p: p.name() for p in psutil.Process().children() if p.name() in _SERVERS}
+    while not over.wait(LOOK_S):
+        for process, name in servers.items():
+            if (not process.is_running() or process.status() == psutil.STATUS_ZOMBIE) and not over.is_set():
+                lost(name)
+                return
+
+
 def _sweep_out(folder: Path, own: bool = False) -> None:
-    """Remove the logs of sessions whose process has ended, and with ``own`` this process's too."""
+    """Remove the logs and results of sessions whose process has ended, and with ``own`` this process's too."""
+    for results in folder.glob("results/*"):
+        if not Path(f"/proc/{results.name}").exists():
+            shutil.rmtree(results, ignore_errors=True)
     for session in folder.glob("session_*_*"):
         number = session.name.rsplit("_", 1)[-1]
         if session.is_symlink() or not number.isdigit():

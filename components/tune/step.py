@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seaway import alive
-from seaway.artifacts import atomic_write, content_hash, record_hash, write_json
+from seaway.artifacts import content_hash, record_hash, write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
@@ -18,8 +18,13 @@ from seaway.hooks import resolve
 
 if TYPE_CHECKING:
     from components.tune.place import Place
+    from components.tune.sweep import Hooks, Outcome
 
-PATIENCE = 5  # epochs without a better one, then a trial ends
+NOT_OF_THE_KEY = {"trials", "retries", "stop"}  # they may change and the sweep goes on
+
+
+class Stopped(SeawayError):
+    """A person, or whoever runs this process, wanted an end."""
 
 
 def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True) -> dict[str, Any]:
@@ -32,65 +37,100 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
     trials. Raises SeawayError when every trial failed or another process runs the same sweep.
 
     Where config.ray says so, a RayJob does it and this follows it; the state is then in object storage.
+    Else a process of its own does: Ray ends the process that uses it when it loses Ray, and this one
+    begins another.
     """
     if config.ray.substrate == "kuberay":
         from components.tune.cluster import sweep
 
         return sweep(config, spec, dataset, out, resume)
-    return search(config, spec, dataset, out, resume)
+    from components.tune.keeper import keep_going
+
+    return keep_going(config, dataset, out, resume)
 
 
 def search(
-    config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True, place: Place | None = None
+    config: Config,
+    spec: FeatureSpec,
+    dataset: Path,
+    out: Path,
+    resume: bool = True,
+    place: Place | None = None,
+    hooks: Hooks | None = None,
 ) -> dict[str, Any]:
-    """As ``tune``, from this process: on a Ray of its own, or at ``place``."""
+    """As ``tune``, from this process: on a Ray of its own, at ``ray.address``, or at ``place``."""
     from components.train.data import read_rows
     from components.tune.local_ray import prepare
 
-    prepare(own=place is None)
-    from components.tune.place import bring
+    elsewhere = place is None and config.ray.substrate == "address"
+    prepare(own=place is None and not elsewhere)
+    from components.tune.address import at_address, check_nodes, first_slots
+    from components.tune.needs import Needs, slots_here
+    from components.tune.place import bring, check_writable, keeping
+    from components.tune.results import unfailed, write_trials
     from components.tune.space import distributions, example
-    from components.tune.sweep import run_trials
+    from components.tune.sweep import Hooks, gpus_here, run_trials
     from components.tune.trial import checkpoint_file, make_training
     from seaway.metrics import best_threshold
 
-    started, sweep = time.perf_counter(), config.workload.sweep
+    started, sweep, hooks = time.perf_counter(), config.workload.sweep, hooks or Hooks()
     space = distributions(sweep.space)
-    cpus = min(place.slots if place else config.compute.cpus or len(os.sched_getaffinity(0)), sweep.trials)
-    train, valid = (
-        read_rows(config, spec, dataset / "sweep_train.parquet"),
-        read_rows(config, spec, dataset / "valid.parquet"),
-    )
-    key = sweep_key(config, spec, dataset, cpus)
-    folder = config.home / "sweeps" / key
-    job = {
-        "folder": str(folder),
-        "model": config.workload.model,
-        "root": str(config.root),
-        "metric": sweep.metric,
-        "max_epochs": sweep.max_epochs,
-        "patience": PATIENCE,
-        "seed": sweep.seed,
-        "device": config.compute.device,
-        "remote": place.remote if place else None,
-    }
-    here = {**job, "device": "cpu"} if place else job  # trials run elsewhere: this machine may have no GPU
-    # a parameter that no trial can be built with is a mistake of the configuration: say so before Ray starts
-    device = make_training(here, example(space), train, valid).device
-    with _alone(folder, fresh=not resume):
-        trials = run_trials(config, job, space, cpus, device, train, valid, place)
-        best = max(
-            (t for t in trials if t["status"] != "failed"), key=lambda t: (t["objective"], -t["index"]), default=None
+    with ExitStack() as stack:
+        if elsewhere:
+            place = stack.enter_context(at_address(config))
+        slots = place.slots if place else slots_here(config, gpus_here(config) if sweep.resources.gpu else 0)
+        slots = min(slots, sweep.trials)
+        train, valid = (
+            read_rows(config, spec, dataset / "sweep_train.parquet"),
+            read_rows(config, spec, dataset / "valid.parquet"),
         )
-        if best is None:
-            raise SeawayError(
-                f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"
+        key = sweep_key(config, spec, dataset, 0 if elsewhere else slots)
+        folder = config.home / "sweeps" / key
+        if place and place.store and not place.checkpoints:
+            place = replace(place, checkpoints=place.store.join("sweeps", key, "checkpoints"))
+        job = {
+            "folder": str(folder.absolute()),
+            "model": config.workload.model,
+            "root": str(config.root),
+            "metric": sweep.metric,
+            "max_epochs": sweep.max_epochs,
+            "patience": sweep.patience,
+            "seed": sweep.seed,
+            "device": config.compute.device,
+            "threads": Needs.of(sweep.resources).threads,
+            "remote": place.remote if place else None,
+        }
+        here = {**job, "device": "cpu"} if place else job  # trials run elsewhere: this machine may have no GPU
+        # a parameter that no trial can be built with is a mistake of the configuration: say so before Ray starts
+        device = make_training(here, example(space), train, valid).device
+        check_writable(folder, job["remote"])
+        with _alone(folder, fresh=not resume):
+            hooks.on_begun()
+            order = slots
+            if elsewhere:
+                check_nodes(config, folder, shared=place.store is None)
+                order = first_slots(folder, job["remote"], slots)
+            outcome = run_trials(config, job, space, slots, device, train, valid, place, hooks, order)
+            trials = outcome.trials
+            for at in (folder, out):  # of a sweep that came to grief too, where there is room
+                with suppress(OSError):
+                    write_trials(trials, sweep.metric, at / "trials.parquet")
+            _check(outcome, hooks, folder)
+            best = max(
+                (t for t in trials if t["status"] != "failed" and t["epochs"]),
+                key=lambda t: (t["objective"], -t["index"]),
+                default=None,
             )
-        training = make_training(here, best["params"], train, valid)
-        file = checkpoint_file(folder, best["index"], best["params"])
-        bring(job["remote"], file)
-        if not training.load(file):
-            raise SeawayError(f"the best trial's checkpoint {file.name} is gone; run the sweep again")
+            if best is None:
+                unfailed(folder, job["remote"], trials)
+                raise SeawayError(
+                    f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"
+                )
+            training = make_training(here, best["params"], train, valid)
+            file = checkpoint_file(folder, best["index"], best["params"])
+            bring(job["remote"], file)
+            if not training.load(file):
+                raise SeawayError(f"the best trial's checkpoint {file.name} is gone; run the sweep again")
     training.keep_best()
     threshold, f1 = best_threshold(training.scores(valid.features), valid.labels)
     record = {
@@ -101,9 +141,11 @@ def search(
         "epochs": training.best["epoch"],
         "threshold": threshold,
         "threshold_f1": f1,
+        "ended": outcome.ended,  # why before its last trial; "" otherwise
     }
-    _write_trials(trials, sweep.metric, out / "trials.parquet")
-    write_json(out / "best.json", record)
+    with keeping("the sweep's result", out):
+        write_trials(trials, sweep.metric, out / "trials.parquet")
+        write_json(out / "best.json", record)
     kept = sum(e["replayed"] for t in trials for e in t["epochs"])
     return {
         **record,
@@ -112,10 +154,22 @@ def search(
         "failed": sum(t["status"] == "failed" for t in trials),
         "epochs_trained": sum(len(t["epochs"]) for t in trials) - kept,
         "epochs_kept": kept,
+        "cpu_seconds": round(sum(t["cpu_seconds"] for t in trials), 2),
+        "gpu_seconds": round(sum(t["gpu_seconds"] for t in trials), 2),
         "rows": len(train.labels),
         "device": "cuda" if place and place.gpu else device,
         "seconds": round(time.perf_counter() - started, 2),
     }
+
+
+def _check(outcome: Outcome, hooks: Hooks, folder: Path) -> None:
+    """Raises SeawayError for a sweep that could not go on, or that somebody wanted to end."""
+    over = sum(t["status"] in ("finished", "stopped early") for t in outcome.trials)
+    kept = f"{over} trials that have ended and the epochs of the others are kept in {folder}"
+    if outcome.fault:
+        raise SeawayError(f"{outcome.fault}. The sweep has stopped; {kept}. Mend it, and the same command goes on")
+    if hooks.stopped.is_set():
+        raise Stopped(f"the sweep has stopped; {kept}. The same command goes on")
 
 
 def sweep_key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> str:
@@ -123,7 +177,7 @@ def sweep_key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> st
     from components.train import loop
 
     module = resolve(config.workload.model, config.root)
-    sweep = config.workload.sweep.model_dump(mode="json", exclude={"trials"})
+    sweep = config.workload.sweep.model_dump(mode="json", exclude=NOT_OF_THE_KEY)
     parts = {
         "rows": [content_hash(dataset / f"{name}.parquet") for name in ("sweep_train", "valid")],
         "features": [spec.names, config.workload.label.column],
@@ -140,24 +194,6 @@ def _alone(folder: Path, fresh: bool) -> Iterator[None]:
     busy = f"another process is running this sweep ({folder}); wait for it or stop it"
     with alive.hold(folder / ".lock", busy):
         if fresh:
-            for file in folder.glob("*.safetensors"):
+            for file in (*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.parquet")):
                 file.unlink()
         yield
-
-
-def _write_trials(trials: list[dict[str, Any]], metric: str, file: Path) -> None:
-    """A row per trial and epoch; ``seconds`` counts from the trial's start."""
-    import polars as pl
-
-    rows = [
-        {
-            "trial": t["index"],
-            **{k: e[k] for k in ("epoch", "loss", metric, "seconds")},
-            **t["params"],
-            "status": t["status"],
-        }
-        for t in trials
-        for e in t["epochs"]
-    ]
-    with atomic_write(file) as temporary:
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)

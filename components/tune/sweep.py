@@ -1,64 +1,106 @@
-"""Running the trials: Ray Tune around our trial, searcher, scheduler and progress."""
+"""Running the trials: Ray Tune around our trial, searcher, scheduler and the records of what became of them."""
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
 from ray import tune
-from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from components.train.loop import Rows
-from components.tune.local_ray import local_ray, temporary_folder
+from components.tune.budget import within
+from components.tune.local_ray import local_ray, results_folder
+from components.tune.needs import Needs, here
 from components.tune.order import OBJECTIVE, HalvingInOrder, SearchInOrder
-from components.tune.place import Place
+from components.tune.place import Place, room, write_beside
 from components.tune.progress import Progress
-from components.tune.trial import SweepTrial
+from components.tune.records import Ending, Records
+from components.tune.snapshot import Sight
+from components.tune.trial import SweepTrial, failure_file
+from seaway.artifacts import write_json
 from seaway.config import Config
+from seaway.errors import SeawayError
+
+ASK_S = 1.0  # an ending that depends on the clock is asked so often
 
 
-class History:
-    """Watches trials and keeps what they report."""
+@dataclass(frozen=True)
+class Hooks:
+    """What the process around a sweep wants to know and to say.
 
-    def __init__(self) -> None:
-        self._trials: dict[int, tuple[Trial, list[dict[str, Any]]]] = {}
+    ``on_begun`` is called once the sweep's folder is this process's alone, ``on_epoch`` after each epoch that was
+    trained, ``lost`` with what of a Ray of our own has ended; ``endings`` are asked beside the sweep's own; once
+    ``stopped`` is set the sweep ends.
+    """
 
-    def reported(self, trial: Trial, result: dict[str, Any]) -> None:
-        self._trials.setdefault(trial.config["index"], (trial, []))[1].append(result)
+    on_begun: Callable[[], None] = lambda: None
+    on_epoch: Callable[[], None] = lambda: None
+    lost: Callable[[str], None] | None = None
+    endings: tuple[Ending, ...] = ()
+    stopped: threading.Event = field(default_factory=threading.Event)
 
-    def ended(self, trial: Trial) -> None:
-        self._trials.setdefault(trial.config["index"], (trial, []))
 
-    def records(self, stopped: set[int]) -> list[dict[str, Any]]:
-        """By index: index, params, objective, epochs (list of results), status, error (text, or empty)."""
-        return [self._record(*self._trials[index], index in stopped) for index in sorted(self._trials)]
+@dataclass(frozen=True)
+class Outcome:
+    """``trials``: see Records.records. ``ended``: why the sweep is over early; ``fault``: why it must be."""
 
-    @staticmethod
-    def _record(trial: Trial, epochs: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
-        error = str(trial.get_error() or "").strip()
-        failed = error or not epochs or any(e["failed"] for e in epochs)
-        status = "failed" if failed else "stopped early" if stopped else "finished"
-        objective = float("-inf") if failed else epochs[-1][OBJECTIVE]
-        return {**trial.config, "epochs": epochs, "objective": objective, "status": status, "error": error}
+    trials: list[dict[str, Any]]
+    ended: str = ""
+    fault: str = ""
+
+
+class EndsEarly(tune.Stopper):
+    """Ray asks after each event whether all is over."""
+
+    def __init__(
+        self, seen: Records, stopped: set[int], endings: Sequence[Ending], wanted: threading.Event | None = None
+    ) -> None:
+        self._seen, self._stopped, self._endings, self._wanted = seen, stopped, endings, wanted
+        self._asked, self.reason = time.monotonic(), ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (EndsEarly, (Records(Needs(0, 0)), set(), ()))  # Ray writes a copy to disk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        now = time.monotonic()
+        if not self.reason and (self._seen.changed or now - self._asked > ASK_S):
+            self._seen.changed, self._asked = False, now
+            records = self._seen.records(self._stopped) if self._endings else []
+            self.reason = next(filter(None, (ending.must_end(records) for ending in self._endings)), "")
+        return bool(self.reason or self._seen.fault or (self._wanted and self._wanted.is_set()))
 
 
 def run_trials(
     config: Config,
     job: dict[str, Any],
     space: dict[str, Any],
-    cpus: int,
+    slots: int,
     device: str,
     train: Rows,
     valid: Rows,
     place: Place | None = None,
-) -> list[dict[str, Any]]:
-    """Run the sweep's trials, ``cpus`` at a time, on a Ray of our own, a core each, or at ``place``; their records."""
-    sweep = config.workload.sweep
+    hooks: Hooks | None = None,
+    order: int | None = None,
+) -> Outcome:
+    """Run the sweep's trials, ``slots`` at a time, on a Ray of our own or on the one of ``place``.
+
+    ``order``: the slots that the sweep was begun with, on which its order rests; None: as now.
+    """
+    hooks = hooks or Hooks()
+    sweep, needs = config.workload.sweep, Needs.of(config.workload.sweep.resources)
     arrays = {
         "train": train.features,
         "train_labels": train.labels,
@@ -66,45 +108,71 @@ def run_trials(
         "valid_labels": valid.labels,
     }
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    gpus = _gpus() if device == "cuda" and not place else 0
-    lag = cpus + 1
-    results = temporary_folder() / "results" / str(os.getpid())
-    history, progress = (
-        History(),
-        Progress(sweep.trials, sweep.metric, sweep.max_epochs, place.stream if place else None),
-    )
-    searcher = OptunaSearch(space=space, metric=OBJECTIVE, mode="max", seed=sweep.seed)
-    halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag, (history, progress))
-    share: dict[str, float] = {"cpu": 1, "gpu": min(1.0, gpus / cpus)} if gpus else {"cpu": 1}
+    gpus = gpus_here(config) if device == "cuda" and not place else 0
+    lag = (order or slots) + 1
+    share = _share(needs, slots, gpus, place)
+
+    def failed(record: dict[str, Any]) -> None:
+        """Later trials are suggested knowing it, so whoever goes on with the sweep must know it too."""
+        file = failure_file(Path(job["folder"]), record["index"], record["params"])
+        write_json(file, {key: record[key] for key in ("error", "attempts", "cpu_seconds", "gpu_seconds")})
+        write_beside(job["remote"], file)
+
+    progress = Progress(Sight.of(config, slots), place.stream if place else None)
+    seen = Records(Needs(needs.cpu, needs.memory, share.get("gpu", 0.0)), hooks.on_epoch, failed)
+    searcher = SearchInOrder(OptunaSearch(space=space, metric=OBJECTIVE, mode="max", seed=sweep.seed), lag)
+    halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag, (seen,), sweep.reduction)
+    endings = (progress, *within(config), *hooks.endings)
+    ends = EndsEarly(seen, halving.stopped, endings, hooks.stopped)
     memory = int(1.3 * sum(array.nbytes for array in arrays.values()))
-    if place and place.gpu:
-        share["gpu"] = 1
-    with progress, place.open() if place else local_ray(cpus, gpus, memory):
+    with progress, place.open() if place else local_ray(here(config)[0], gpus, memory, hooks.lost):
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(SweepTrial, job=job, arrays=arrays), share),
             tune_config=tune.TuneConfig(
                 num_samples=sweep.trials,
-                search_alg=ConcurrencyLimiter(SearchInOrder(searcher, lag), max_concurrent=cpus),
+                search_alg=ConcurrencyLimiter(searcher, max_concurrent=slots),
                 scheduler=halving,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=str(results),
+                storage_path=str(results_folder()),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=sweep.retries),
+                stop=ends,
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            at = results_folder()
+            raise SeawayError(f"Ray's own files find no room in {at}{room(at)}: make some, and go on") from error
         finally:
-            shutil.rmtree(results, ignore_errors=True)
-    return history.records(halving.stopped)
+            shutil.rmtree(results_folder(), ignore_errors=True)
+            progress.must_end(seen.records(halving.stopped, last=True))  # how all has ended
+    return Outcome(seen.records(halving.stopped, last=True), ends.reason, seen.fault)
 
 
-def _gpus() -> int:
+def _share(needs: Needs, slots: int, gpus: int, place: Place | None) -> dict[str, float]:
+    """What Ray sets aside for a trial. GPUs that nobody asked for by number are shared by all."""
+    share: dict[str, float] = {"cpu": needs.cpu}
+    if needs.gpu:
+        share["gpu"] = needs.gpu
+    elif place and place.gpu:
+        share["gpu"] = 1
+    elif gpus:
+        share["gpu"] = min(1.0, gpus / slots)
+    if place and place.memory:
+        share["memory"] = needs.memory
+    return share
+
+
+def gpus_here(config: Config) -> int:
     import torch
 
-    return torch.cuda.device_count()
+    return 0 if config.compute.device == "cpu" else torch.cuda.device_count()

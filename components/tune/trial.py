@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,20 @@ from ray import tune
 
 from components.train.loop import Rows, Training
 from components.tune.order import OBJECTIVE
-from components.tune.place import bring, keep
+from components.tune.place import bring, keep, keeping
 from seaway.artifacts import record_hash
 from seaway.hooks import resolve
 from seaway.metrics import LOWER_IS_BETTER
-
-_FAILED = {"seconds": 0.0, "replayed": False, "failed": True, "done": True}
 
 
 def checkpoint_file(folder: Path, index: int, params: dict[str, Any]) -> Path:
     """Where trial ``index`` keeps its state; other parameters would be another file."""
     return folder / f"{index:04d}-{record_hash(params)[:12]}.safetensors"
+
+
+def failure_file(folder: Path, index: int, params: dict[str, Any]) -> Path:
+    """Where it stands that trial ``index`` has failed for good, and why: later ones were suggested knowing it."""
+    return checkpoint_file(folder, index, params).with_suffix(".failed.json")
 
 
 def make_training(job: dict[str, Any], params: dict[str, Any], train: Rows, valid: Rows) -> Training:
@@ -40,43 +45,55 @@ def make_training(job: dict[str, Any], params: dict[str, Any], train: Rows, vali
 
 
 class SweepTrial(tune.Trainable):
-    """Config: index and params. Epochs already in the checkpoint are reported again, not trained again."""
+    """Config: index and params. Epochs already in the checkpoint are reported again, not trained again.
+
+    All that can go wrong is in ``step``: Ray tries again what fails there.
+    """
 
     def setup(self, config: dict[str, Any], job: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         import torch
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(job["threads"])
         self._job = job
         self._train = Rows(arrays["train"], arrays["train_labels"])
         self._valid = Rows(arrays["valid"], arrays["valid_labels"])
-        self._begin(config)
+        self._training: Training | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
+        self._training = None
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._file = checkpoint_file(Path(self._job["folder"]), config["index"], config["params"])
-        self._training = make_training(self._job, config["params"], self._train, self._valid)
-        bring(self._job["remote"], self._file)
-        self._training.load(self._file)
-        self._recorded = len(self._training.history)
+    def _begin(self, index: int, params: dict[str, Any]) -> Training:
+        folder, remote = Path(self._job["folder"]), self._job["remote"]
+        self._file, failed = checkpoint_file(folder, index, params), failure_file(folder, index, params)
+        training = make_training(self._job, params, self._train, self._valid)
+        with keeping(f"the state of trial {index}", folder):
+            bring(remote, self._file)
+            bring(remote, failed)
+        training.load(self._file)
+        self._recorded, self._failure = len(training.history), ""
+        with suppress(OSError, ValueError):
+            self._failure = json.loads(failed.read_text())["error"]
+        return training
 
     def step(self) -> dict[str, Any]:
-        number, metric = self.iteration, self._job["metric"]
+        if self._training is None:
+            self._training = self._begin(self.config["index"], self.config["params"])
+        training, number, metric = self._training, self.iteration, self._job["metric"]
         lower = metric in LOWER_IS_BETTER
         if number < self._recorded:
-            record, last = self._training.history[number], number + 1 == self._recorded
+            record, last = training.history[number], number + 1 == self._recorded
+        elif self._failure:
+            return self._failed(number, self._failure)
         else:
             try:
-                record, last = self._training.epoch(), True
+                record, last = training.epoch(), True
             except FloatingPointError:
-                # a trial that diverges ends with the worst value; the sweep goes on
-                worst = 1.0 if lower else 0.0
-                return {"epoch": number + 1, "loss": 0.0, metric: worst, OBJECTIVE: -1e9, **_FAILED}
-            self._training.save(self._file)
-            keep(self._job["remote"], self._file, last=self._training.finished)
-        history = self._training.history[: number + 1]
+                return self._failed(number)  # a trial that diverges ends with the worst value; the sweep goes on
+            with keeping(f"the state of trial {self.config['index']}", self._file.parent):
+                training.save(self._file)
+                keep(self._job["remote"], self._file, last=training.finished)
+        history = training.history[: number + 1]
         values = [-r[metric] if lower else r[metric] for r in history]
         return {
             **record,
@@ -84,5 +101,10 @@ class SweepTrial(tune.Trainable):
             "seconds": sum(r["seconds"] for r in history),
             "replayed": number < self._recorded,
             "failed": False,
-            "done": last and self._training.finished,
+            "done": last and training.finished,
         }
+
+    def _failed(self, number: int, error: str = "") -> dict[str, Any]:
+        worst = 1.0 if self._job["metric"] in LOWER_IS_BETTER else 0.0
+        values = {"epoch": number + 1, "loss": 0.0, self._job["metric"]: worst, OBJECTIVE: -1e9}
+        return {**values, "seconds": 0.0, "replayed": False, "failed": True, "done": True, "error": error}

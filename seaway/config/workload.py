@@ -69,6 +69,13 @@ class Stop(Section):
     after: Duration | None = None  # since the sweep began, breaks not counted
 
 
+class TrialResources(StepResources):
+    """What one trial holds while it runs."""
+
+    memory: str = "1Gi"
+    gpu: float = Field(default=0, ge=0)  # below 1: several trials share one
+
+
 class Sweep(Section):
     """One definition of a sweep, wherever its trials run."""
 
@@ -84,7 +91,7 @@ class Sweep(Section):
     patience: int = Field(default=5, ge=1)  # epochs without a better one, then a trial ends
     population: int = Field(default=8, ge=2)  # pbt: members
     interval: int = Field(default=4, ge=1)  # pbt: epochs between generations
-    resources: StepResources = StepResources(cpu="1", memory="1Gi")  # of one trial
+    resources: TrialResources = TrialResources()
     retries: int = Field(default=2, ge=0)  # of a trial that ends by an error
     warm_start: int = Field(default=3, ge=0)  # best points of earlier sweeps that are tried first
     stop: Stop = Stop()
