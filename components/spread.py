@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def shelf_of(config: Config, step: str) -> Shelf:
     return Shelf(config.home / "parts" / step if config.data.incremental else None)
 
 
+@cache
 def code_of(*modules: str, also: Path | None = None) -> str:
     """Hash of the source of modules and of all that they import, and of the lock; ``also``: another root of code."""
     lock, roots = project_root() / "uv.lock", [project_root(), *([also] if also else [])]
@@ -47,10 +49,10 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
     """
     if not tasks:
         return
+    if len(tasks) == 1 or (config.data.engine != "ray" and threads == 1):
+        yield from map(call, tasks)
+        return
     if config.data.engine != "ray":
-        if threads == 1 or len(tasks) == 1:
-            yield from map(call, tasks)
-            return
         with ThreadPoolExecutor(threads) as pool:
             yield from pool.map(call, tasks)
         return

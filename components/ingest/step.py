@@ -5,56 +5,68 @@ Nothing is judged here: text from CSV stays text, so that validation can say wha
 
 from __future__ import annotations
 
-import csv
 import glob
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from components.ingest.remote import bring
-from seaway.artifacts import atomic_write
-from seaway.config import Source, Workload
+from components.ingest.table import FILE, ROW, SURPLUS, write
+from components.spread import in_parts, shelf_of
+from seaway.config import Config, Source, Workload
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
+from seaway.shelf import Shelf
 from seaway.storage import Storage, is_uri
 
-FILE, ROW, SURPLUS = "__file", "__row", "__surplus"  # SURPLUS: text beyond the last column of a CSV line
+__all__ = ["FILE", "ROW", "SURPLUS", "find", "ingest"]
+
 KINDS = {".parquet": "Parquet", ".csv": "CSV"}
 
 
-def ingest(workload: Workload, root: Path, scale: str, out: Path, storage: Storage | None = None) -> dict[str, Any]:
+def ingest(
+    workload: Workload,
+    root: Path,
+    scale: str,
+    out: Path,
+    storage: Storage | None = None,
+    config: Config | None = None,
+) -> dict[str, Any]:
     """Write ``out/<source>.parquet`` for every source of the workload.
 
     A source with a ``path`` (file, folder or glob, Parquet or CSV, relative to ``root``; or such a URI, read by
     ``storage`` where that is of its kind) is read from there, else its generator draws it at
     ``workload.scales[scale]``. Added columns: ``__file`` (name below the path given) and ``__row`` (1 is the
-    file's first row of data). CSV columns are strings.
+    file's first row of data). CSV columns are strings. With a ``config`` whose ``data.engine`` is not memory, it
+    is a folder with a numbered part for each file that has rows, and parts of unchanged files are taken over.
     Returns {source: {"rows", "files"}}. Raises SeawayError for an unknown scale, no files, an unreadable
     or empty file, Parquet and CSV in one source, or files of one source that differ in columns.
     """
     out.mkdir(parents=True, exist_ok=True)
+    shelf = shelf_of(config, "ingest") if config is not None and in_parts(config) else None
     summary = {}
     for name, source in workload.sources.items():
         target = out / f"{name}.parquet"
         if source.path and is_uri(source.path):
-            summary[name] = _from_storage(name, source, storage, target)
+            summary[name] = _from_storage(name, source, storage, target, shelf)
         elif source.path:
             files = find(name, source.path, root)
-            rows = _write(name, _concat(name, source, files), files, target)
-            summary[name] = {"rows": rows, "files": list(files)}
+            summary[name] = {"rows": write(name, source, files, target, shelf), "files": list(files)}
         else:
-            rows = _generate(workload, name, source, root, scale, target)
+            rows = _generate(workload, name, source, root, scale, target, shelf)
             summary[name] = {"rows": rows, "files": [str(source.generator)]}
+    if shelf is not None:
+        shelf.close()
     return summary
 
 
-def _from_storage(name: str, source: Source, storage: Storage | None, target: Path) -> dict[str, Any]:
+def _from_storage(
+    name: str, source: Source, storage: Storage | None, target: Path, shelf: Shelf | None
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as folder:
         try:
             files = find(name, str(bring(name, str(source.path), storage, Path(folder))), Path(folder))
-            return {"rows": _write(name, _concat(name, source, files), files, target), "files": list(files)}
+            return {"rows": write(name, source, files, target, shelf), "files": list(files)}
         except SeawayError as error:  # where it lay for the time being says nothing
             raise SeawayError(str(error).replace(folder, str(source.path))) from None
 
@@ -104,102 +116,9 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts)
 
 
-def _concat(name: str, source: Source, files: dict[str, Path]) -> pl.LazyFrame:
-    frames = {label: _scan(name, label, file) for label, file in files.items()}
-    schemas = {label: frame.collect_schema() for label, frame in frames.items()}
-    wanted = {c for c in source.columns if any(c in schema for schema in schemas.values())}
-    for label, schema in schemas.items():
-        if lacking := sorted(wanted - set(schema)):
-            raise SeawayError(
-                f"source {name!r}: file {label} has no column {lacking[0]!r}, other files have it. "
-                f"Its columns: {', '.join(c for c in schema if c not in (FILE, ROW, SURPLUS))}"
-            )
-    for column in wanted:
-        types = {schema[column] for schema in schemas.values()}
-        if len(types) > 1 and not all(t.is_numeric() for t in types):
-            # files disagree on a type (text and numbers, times with and without a zone): let validation see both
-            frames = {
-                label: frame.with_columns(_as_text(column, schemas[label][column])) for label, frame in frames.items()
-            }
-    return pl.concat(frames.values(), how="diagonal_relaxed")
-
-
-def _as_text(column: str, dtype: pl.DataType) -> pl.Expr:
-    if isinstance(dtype, pl.Datetime):
-        return pl.col(column).dt.to_string("%Y-%m-%d %H:%M:%S%.6f" + ("%:z" if dtype.time_zone else ""))
-    return pl.col(column).cast(pl.String)
-
-
-def _scan(name: str, label: str, file: Path) -> pl.LazyFrame:
-    if file.stat().st_size == 0:
-        raise SeawayError(f"source {name!r}: file {file} is empty (0 bytes). Remove it or write it again")
-    if file.suffix.lower() == ".csv":
-        header = _header(name, file)
-        frame = pl.scan_csv(
-            file,
-            schema=dict.fromkeys((*header, SURPLUS), pl.String),
-            missing_columns="insert",  # SURPLUS, where no line has more fields than the header
-            truncate_ragged_lines=True,  # after SURPLUS, which tells validation of the line
-            row_index_name=ROW,
-            row_index_offset=1,
-        )
-    else:
-        frame = pl.scan_parquet(file, row_index_name=ROW, row_index_offset=1, hive_partitioning=False)
-        try:
-            clash = {FILE, ROW} & (set(pl.read_parquet_schema(file)))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(name, file, error) from None
-        if clash:
-            raise SeawayError(
-                f"source {name!r}: file {file} has a column {clash.pop()!r}; rename it, Seaway adds its own"
-            )
-    return frame.with_columns(pl.lit(label).alias(FILE), pl.col(ROW).cast(pl.Int64))
-
-
-def _header(name: str, file: Path) -> list[str]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            header = next(csv.reader(stream), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(name, file, error) from None
-    if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
-        raise SeawayError(f"source {name!r}: the fields of {file} are separated by {other!r}; write it with commas")
-    if not header or len(set(header)) < len(header):
-        raise SeawayError(f"source {name!r}: the first line of {file} must name the columns, each once; it is {header}")
-    return header
-
-
-def _unreadable(name: str, file: Path | str, error: Exception) -> SeawayError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return SeawayError(f"source {name!r}: {file} cannot be read: {first}")
-
-
-def _write(name: str, frame: pl.LazyFrame, files: dict[str, Path], target: Path) -> int:
-    """Stream the rows to ``target``; returns how many."""
-    with atomic_write(target) as temporary:
-        try:
-            frame.sink_parquet(temporary, compression="lz4")
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _culprit(name, files) or _unreadable(name, target, error) from None
-        rows = pl.scan_parquet(temporary).select(pl.len()).collect().item()
-        if not rows:
-            raise SeawayError(
-                f"source {name!r}: {', '.join(files)} is empty: columns but no rows. Check how it was exported"
-            )
-    return rows
-
-
-def _culprit(name: str, files: dict[str, Path]) -> SeawayError | None:
-    """Which of the files it is that cannot be read: each is tried by itself."""
-    for label, file in files.items():
-        try:
-            _scan(name, label, file).collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError) as error:
-            return _unreadable(name, file, error)
-    return None
-
-
-def _generate(workload: Workload, name: str, source: Source, root: Path, scale: str, target: Path) -> int:
+def _generate(
+    workload: Workload, name: str, source: Source, root: Path, scale: str, target: Path, shelf: Shelf | None
+) -> int:
     if not source.generator:
         raise SeawayError(f"source {name!r} has neither a path nor a generator: give one in the workload's file")
     if scale not in workload.scales:
@@ -214,5 +133,4 @@ def _generate(workload: Workload, name: str, source: Source, root: Path, scale: 
         draw(dict(workload.scales[scale]), drawn)
         if not drawn.exists():
             raise SeawayError(f"source {name!r}: generator {source.generator!r} wrote no file at the path it was given")
-        frame = _scan(name, source.generator, drawn)
-        return _write(name, frame, {source.generator: drawn}, target)
+        return write(name, source, {source.generator: drawn}, target, shelf)

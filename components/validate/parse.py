@@ -23,20 +23,34 @@ _ZONE = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"
 _FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
-def parse(raw: pl.Series, column: Column) -> Parsed:
+def parse(raw: pl.Series, column: Column, zoned: bool | None = None) -> Parsed:
     """The column typed: int as Int64, float as Float64, str as String, datetime as Datetime('us'), naive UTC.
 
     Text is stripped of blanks at its ends; empty text is no value, and so is NaN where the column is
-    nullable (data frames often write it so).
+    nullable (data frames often write it so). ``zoned``: whether most times of the whole column have an
+    offset from UTC (``zones``); None: ``raw`` is the whole column.
     """
-    if raw.dtype == pl.String:
-        raw = raw.str.strip_chars()
-        raw = _without(raw, raw == "")
+    raw = _stripped(raw)
     if column.nullable and column.type in ("int", "float"):
         raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
         raw = _without(raw, raw.str.to_lowercase() == "nan") if raw.dtype == pl.String else raw
-    typed, reasons = _PARSERS[column.type](raw)
+    typed, reasons = _datetime(raw, zoned) if column.type == "datetime" else _PARSERS[column.type](raw)
     return typed, [(mask, words) for mask, words in reasons if mask.any()]
+
+
+def zones(raw: pl.Series) -> tuple[int, int]:
+    """How many times are text with an offset from UTC, and how many without."""
+    if raw.dtype != pl.String:
+        return 0, 0
+    _, zoned, plain = _times(_stripped(raw))
+    return int(zoned.sum()), int(plain.sum())
+
+
+def _stripped(raw: pl.Series) -> pl.Series:
+    if raw.dtype != pl.String:
+        return raw
+    raw = raw.str.strip_chars()
+    return _without(raw, raw == "")
 
 
 def _without(raw: pl.Series, mask: pl.Series) -> pl.Series:
@@ -76,7 +90,7 @@ def _str(raw: pl.Series) -> Parsed:
     return typed, [(raw.is_not_null() & typed.is_null(), NOT_TEXT)]
 
 
-def _datetime(raw: pl.Series) -> Parsed:
+def _datetime(raw: pl.Series, mostly_zoned: bool | None = None) -> Parsed:
     """Times in UTC. Offsets are honoured, and a time without one is UTC by contract.
 
     A column that has both comes from two writers, of which one may mean local time: the rarer form is
@@ -89,19 +103,26 @@ def _datetime(raw: pl.Series) -> Parsed:
     elif raw.dtype == pl.Date:
         typed = raw.cast(pl.Datetime("us"))
     elif raw.dtype == pl.String:
-        text = raw.str.to_uppercase().str.replace("T", " ", literal=True).str.replace(",", ".", literal=True)
-        text = _without(text, ~text.str.contains(r"^\d{4}-\d{2}-\d{2}").fill_null(False))
-        zoned = text.str.contains(_ZONE).fill_null(False)
-        plain = text.is_not_null() & ~zoned
-        if zoned.any() and plain.any():
-            rare, words = (plain, WITHOUT_ZONE) if plain.sum() < zoned.sum() else (zoned, WITH_ZONE)
+        text, zoned, plain = _times(raw)
+        if mostly_zoned is None:
+            mostly_zoned = int(zoned.sum()) > int(plain.sum())
+        rare, words = (plain, WITHOUT_ZONE) if mostly_zoned else (zoned, WITH_ZONE)
+        if rare.any():
             reasons.append((rare, words))
             text = _without(text, rare)
-        typed = _zoned_times(text) if zoned.sum() > plain.sum() else _plain_times(text)
+        typed = _zoned_times(text) if mostly_zoned else _plain_times(text)
     else:
         typed = _nothing(raw, pl.Datetime("us"))
     # the zone first: of several reasons for one value, the first is reported
     return typed, [*reasons, (raw.is_not_null() & typed.is_null(), NOT_TIME)]
+
+
+def _times(raw: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Text that may be a time, in one form; which of it has an offset; which has none."""
+    text = raw.str.to_uppercase().str.replace("T", " ", literal=True).str.replace(",", ".", literal=True)
+    text = _without(text, ~text.str.contains(r"^\d{4}-\d{2}-\d{2}").fill_null(False))
+    zoned = text.str.contains(_ZONE).fill_null(False)
+    return text, zoned, text.is_not_null() & ~zoned
 
 
 def _plain_times(text: pl.Series) -> pl.Series:
@@ -124,4 +145,4 @@ def _nothing(raw: pl.Series, dtype: pl.DataType | type[pl.DataType]) -> pl.Serie
     return pl.Series(raw.name, [None], dtype=dtype).new_from_index(0, len(raw))
 
 
-_PARSERS = {"int": _int, "float": _float, "str": _str, "datetime": _datetime}
+_PARSERS = {"int": _int, "float": _float, "str": _str}

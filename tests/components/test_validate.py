@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.ingest.step import FILE, ROW, ingest
+from components.validate import by_day, stretches
 from components.validate.contract import failures, row_schema, table_schema
 from components.validate.parse import parse
 from components.validate.step import validate
-from seaway.config import Column, Label, Source, Sweep, Workload
+from seaway.config import Column, Config, Label, Source, Sweep, Workload, load
 from seaway.errors import SeawayError
 
 COLUMNS = {
@@ -45,9 +46,38 @@ def run(tmp_path: Path, table: pl.DataFrame, toy: Workload) -> tuple[pl.DataFram
     (tmp_path / "raw").mkdir(exist_ok=True)
     rows = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW)
     table.with_columns(pl.lit("a.csv").alias(FILE), rows).write_parquet(tmp_path / "raw" / "events.parquet")
-    summary = validate(toy, tmp_path / "raw", tmp_path / "out", tmp_path / "quarantine.parquet")
+    return validated(tmp_path, toy, tmp_path / "raw", table.height <= 100)
+
+
+def validated(tmp_path: Path, toy: Workload, raw: Path, also: bool) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
+    """Validate in memory, and with ``also`` in parts of few rows, which must come to the same."""
+    summary = validate(toy, raw, tmp_path / "out", tmp_path / "quarantine.parquet")
     good = pl.read_parquet(tmp_path / "out" / "events.parquet")
-    return good, pl.read_parquet(tmp_path / "quarantine.parquet"), summary["events"]
+    bad = pl.read_parquet(tmp_path / "quarantine.parquet")
+    config = in_parts(toy, tmp_path / "home")
+    for _ in range(2 * also):  # the second takes over what the first has made
+        found = validate(toy, raw, tmp_path / "parts", tmp_path / "parts.parquet", config)
+        assert found == summary
+        files = list((tmp_path / "parts" / "events.parquet").iterdir())
+        assert pl.read_parquet(tmp_path / "parts.parquet").equals(bad)
+        assert pl.read_parquet(files[0].parent).equals(good) if good.height else not files
+        assert all(file.stem == str(day) for file in files for day in pl.read_parquet(file)["at"].dt.date().unique())
+    return good, bad, summary["events"]
+
+
+def in_parts(toy: Workload, home: Path) -> Config:
+    config = load(overrides={"home": str(home), "data": {"engine": "partitions"}})
+    return config.model_copy(update={"workload": toy})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_rows():
+    """So few rows at a time that every table is of many stretches, passes and batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches, "ROWS", 3)
+        patch.setattr(by_day, "ROWS", 4)
+        patch.setattr(by_day, "IDS", 5)
+        yield
 
 
 def run_csv(tmp_path: Path, *lines: str, header: str = HEADER, limit: float = 1.0):
@@ -55,9 +85,7 @@ def run_csv(tmp_path: Path, *lines: str, header: str = HEADER, limit: float = 1.
     (tmp_path / "a.csv").write_text("\n".join((header, *lines)) + "\n")
     toy = workload(limit, path="a.csv")
     ingest(toy, tmp_path, "", tmp_path / "raw")
-    summary = validate(toy, tmp_path / "raw", tmp_path / "out", tmp_path / "quarantine.parquet")
-    good = pl.read_parquet(tmp_path / "out" / "events.parquet")
-    return good, pl.read_parquet(tmp_path / "quarantine.parquet"), summary["events"]
+    return validated(tmp_path, toy, tmp_path / "raw", len(lines) <= 100)
 
 
 GOOD = "7,2024-01-01 00:00:00,1.5,north,0"
@@ -291,7 +319,7 @@ values = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[values] * 5), min_size=1, max_size=12))
 def test_every_row_is_either_good_by_contract_or_in_quarantine(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
