@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
-from seaway.progress import parse
+from seaway.progress import LIVE_VARIABLE, parse
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+
+
+@contextmanager
+def shown(on_event: OnEvent | None = None, explain: bool = False, stream: TextIO | None = None) -> Iterator[OnEvent]:
+    """Where a run's events go: to ``on_event`` where it is given, else to ``stream`` (None: standard output).
+
+    A terminal that can be redrawn gets a live view, and steps then tell every second how far they are. Anything else
+    gets lines.
+    """
+    stream = stream or sys.stdout
+    if on_event or not redrawn(stream):
+        yield on_event or Terminal(stream, explain)
+        return
+    from pipelines.live import LiveTerminal
+
+    os.environ[LIVE_VARIABLE] = "1"
+    try:
+        with LiveTerminal(stream, explain) as live:
+            yield live
+    finally:
+        del os.environ[LIVE_VARIABLE]
+
+
+def redrawn(stream: TextIO) -> bool:
+    """Whether a view may be drawn there again and again: a terminal, not a dumb one, that knows Unicode."""
+    known = (getattr(stream, "encoding", None) or "").lower().replace("-", "") in ("utf8", "utf16")
+    return stream.isatty() and known and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 class Terminal:

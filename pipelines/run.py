@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.progress import EventStream, OnEvent, Terminal
+from pipelines.progress import EventStream, OnEvent, shown
 from pipelines.record import Record
 from seaway import alive
 from seaway.artifacts import read_json
@@ -85,7 +84,8 @@ def run_training(
     if runner is None and config.pipeline.host:
         from pipelines.cluster import submit
 
-        return submit(config, on_event=on_event or Terminal(sys.stdout, explain))
+        with shown(on_event, explain) as listener:
+            return submit(config, on_event=listener)
     from pipelines.compile import kept
 
     pipeline = training_pipeline(config.pipeline)
@@ -101,8 +101,7 @@ def run_pipeline(
     runner: Runner | None = None,
 ) -> dict[str, Any]:
     """As run_training, for any pipeline with the parameters ``config`` and ``run``."""
-    on_event = on_event or Terminal(sys.stdout, explain)
-    with alive.hold(config.home / "run.lock"):
+    with alive.hold(config.home / "run.lock"), shown(on_event, explain) as listener:
         folder = new_folder(config)
         _prune(folder.parent)
         record = Record(folder.name, folder / "run.json", config)
@@ -110,7 +109,7 @@ def run_pipeline(
 
         def listen(event: dict[str, Any]) -> None:
             record.take(event)
-            on_event(event)
+            listener(event)
 
         again = "When that is mended, run the same command again: it goes on here, finished steps are skipped."
         try:

@@ -67,30 +67,35 @@ def run(args: argparse.Namespace) -> int:
 def _on_cluster(config: options.Config, args: argparse.Namespace) -> dict[str, Any] | None:
     """The record of a run on the cluster; None when the person stops following it."""
     from pipelines.cluster import Left, go_on, submit
-    from pipelines.progress import Terminal
+    from pipelines.progress import shown
     from serving.caught_up import catch_up
     from serving.platform_info import with_infrastructure
 
-    on_event = Terminal(sys.stdout, args.explain)
+    known = args.follow is not None or args.resume is not None
     try:
-        if args.follow or args.resume is not None:
-            return go_on(config, args.follow or args.resume or "", resume=args.follow is None, on_event=on_event)
-        try:
-            catch_up(config)
-        except SeawayError as error:  # the pipeline's last step does it too
-            print(f"whether a release was decided meanwhile cannot be seen from here: {error}")
-        return submit(with_infrastructure(config), on_event=on_event)
+        if not known:
+            try:
+                catch_up(config)
+            except SeawayError as error:  # the pipeline's last step does it too
+                print(f"whether a release was decided meanwhile cannot be seen from here: {error}")
+            config = with_infrastructure(config)
+        with shown(explain=args.explain) as on_event:
+            if known:
+                return go_on(config, args.follow or args.resume or "", resume=args.follow is None, on_event=on_event)
+            return submit(config, on_event=on_event)
     except Left as left:
         print(f"\n{left}", file=sys.stderr)
         return None
 
 
 def tune(args: argparse.Namespace) -> int:
-    from pipelines.progress import Terminal
+    from pipelines.progress import shown
     from pipelines.sweep import run_sweep
 
     die_with_parent()
-    best = run_sweep(_with_trials(args), resume=args.resume, on_event=Terminal(sys.stdout))
+    config = _with_trials(args)
+    with shown() as on_event:
+        best = run_sweep(config, resume=args.resume, on_event=on_event)
     parameters = ", ".join(f"{name} {value}" for name, value in best["params"].items())
     print(
         f"best: trial {best['trial']} with {best['metric']} {best['value']:.4f} "
