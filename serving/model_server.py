@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from seaway import scorer
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.signing import opened
@@ -88,7 +89,7 @@ class ModelServer:
             "stack_update": os.environ.get(UPDATE, ""),
         }
         self._reader = OnlineReader(self.online_store, self.project, self.spec)
-        self._session = _session(read("model.onnx"), len(self.spec.names))
+        self._session = scorer.session(read("model.onnx"), len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
         self.counts = ServerMetrics(registry)
         lost = self.counts.lost.inc
@@ -176,7 +177,7 @@ class ModelServer:
         return self._score(features)
 
     def _score(self, features: np.ndarray) -> np.ndarray:
-        return self._session.run(["probability"], {"features": features})[0]
+        return scorer.scores(self._session, features)
 
 
 def _folder(bundle: str) -> Path:
@@ -186,16 +187,3 @@ def _folder(bundle: str) -> Path:
     if not os.environ.get(BUNDLE):
         raise SeawayError(f"the bundle {bundle} is not here: fetch it (serving.fetch_bundle) and name it by {BUNDLE}")
     return Path(os.environ[BUNDLE])
-
-
-def _session(model: bytes, width: int) -> Any:
-    """An onnxruntime session of one thread; SeawayError when the model's input is not (rows, width)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    shape = session.get_inputs()[0].shape
-    if len(shape) != 2 or shape[1] != width:
-        raise SeawayError(f"model.onnx takes {shape}, the feature definitions give {width} features")
-    return session
