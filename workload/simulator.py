@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +37,9 @@ LARGE_AMOUNT = 220.0
 TERMINAL_DAYS, CUSTOMER_DAYS = 28, 14
 CUSTOMERS_PER_BLOCK = 1_000
 
+ROW_GROUP = 250_000
+NAMES = ("second", "customer", "terminal", "amount")
+
 _Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -43,52 +49,76 @@ def generate(scale: Mapping[str, int], out: Path) -> None:
     Columns TRANSACTION_ID (0, 1, ...), TX_DATETIME (microseconds, UTC without a zone), CUSTOMER_ID,
     TERMINAL_ID, TX_AMOUNT, TX_FRAUD (0/1) and TX_FRAUD_SCENARIO (0-3). The numbers of terminals and
     customers hit a day are 2 and 3 at the published scale and grow with the scale, so that the share of
-    positives stays comparable; 1 is the least. Raises SeawayError for a scale that cannot be drawn.
+    positives stays comparable; 1 is the least. In memory at once: a block of customers in each process,
+    later the transactions of two weeks. Raises SeawayError for a scale that cannot be drawn.
     """
-    import polars as pl
-
     size = {**PUBLISHED, **scale}
     for name, least in {"customers": 3, "terminals": 2, "days": 2}.items():
         if int(size[name]) < least:
             raise SeawayError(f"simulator: {name} is {size[name]}; the least that can be drawn is {least}")
-    second, customer, terminal, amount = _transactions(size)
-    order = np.argsort(second, kind="stable")
-    second, customer, terminal, amount = (column[order] for column in (second, customer, terminal, amount))
-    scenario = _mark(second // DAY_SECONDS, customer, terminal, amount, size)
-    start = np.datetime64(START, "us")
-    frame = pl.DataFrame(
-        {
-            "TRANSACTION_ID": np.arange(len(second), dtype=np.int64),
-            "TX_DATETIME": start + second.astype("timedelta64[s]"),
-            "CUSTOMER_ID": customer,
-            "TERMINAL_ID": terminal,
-            "TX_AMOUNT": amount,
-            "TX_FRAUD": (scenario > 0).astype(np.int64),
-            "TX_FRAUD_SCENARIO": scenario,
-        }
-    )
-    with atomic_write(out) as temporary:
-        frame.write_parquet(temporary)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".draw.", dir=out.parent) as folder, atomic_write(out) as temporary:
+        _write(mark(Days(_draw(size, Path(folder))), size), temporary)
 
 
-def _transactions(size: Mapping[str, int]) -> _Block:
-    """All transactions before any is marked, customer by customer: second, customer, terminal, amount."""
+def _write(days: Iterable[Day], file: Path) -> None:
+    """One Parquet file of marked days, a row group for every so many rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    start, first = np.datetime64(START, "us"), 0
+    writer: pq.ParquetWriter | None = None
+    held: list[pa.RecordBatch] = []
+    try:
+        for day in days:
+            columns = {
+                "TRANSACTION_ID": np.arange(first, first + len(day.second), dtype=np.int64),
+                "TX_DATETIME": start + day.second.astype("timedelta64[s]"),
+                "CUSTOMER_ID": day.customer,
+                "TERMINAL_ID": day.terminal,
+                "TX_AMOUNT": day.amount,
+                "TX_FRAUD": (day.scenario > 0).astype(np.int64),
+                "TX_FRAUD_SCENARIO": day.scenario,
+            }
+            first += len(day.second)
+            held.append(pa.RecordBatch.from_pydict({name: pa.array(column) for name, column in columns.items()}))
+            writer = writer or pq.ParquetWriter(file, held[0].schema, compression="zstd")
+            if sum(batch.num_rows for batch in held) >= ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(held))
+                held = []
+        if writer:
+            writer.write_table(pa.Table.from_batches(held, writer.schema))
+    finally:
+        if writer:
+            writer.close()
+
+
+def _draw(size: Mapping[str, int], folder: Path) -> list[Path]:
+    """All transactions before any is marked: a file a block of consecutive customers, (4, n) by second."""
     customers, terminals, days = (int(size[name]) for name in ("customers", "terminals", "days"))
     # per customer, in this order: x, y, mean amount, payments a day
     low, high = np.array([0.0, 0.0, 5.0, 0.0]), np.array([100.0, 100.0, 100.0, 4.0])
     profiles = low + (high - low) * np.random.RandomState(0).random_sample((customers, 4))
     places = 100.0 * np.random.RandomState(1).random_sample((terminals, 2))
     blocks = [
-        (first, profiles[first : first + CUSTOMERS_PER_BLOCK], places, days)
+        (first, profiles[first : first + CUSTOMERS_PER_BLOCK], places, days, folder / f"{first:09d}")
         for first in range(0, customers, CUSTOMERS_PER_BLOCK)
     ]
     workers = min(len(blocks), os.cpu_count() or 1)
     if customers <= 2 * PUBLISHED["customers"] or workers == 1:
-        parts = [_block(*block) for block in blocks]
-    else:  # each customer has streams of its own, so processes change nothing but the time
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            parts = list(pool.map(_block, *zip(*blocks, strict=True)))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+        return [_save(*block) for block in blocks]
+    # each customer has streams of its own, so processes change nothing but the time
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(_save, *zip(*blocks, strict=True)))
+
+
+def _save(first: int, profiles: np.ndarray, places: np.ndarray, days: int, folder: Path) -> Path:
+    columns = _block(first, profiles, places, days)
+    order = np.argsort(columns[0], kind="stable")
+    folder.mkdir()
+    for name, column in zip(NAMES, columns, strict=True):
+        np.save(folder / f"{name}.npy", column[order])
+    return folder
 
 
 def _block(first: int, profiles: np.ndarray, places: np.ndarray, days: int) -> _Block:
@@ -139,28 +169,67 @@ def _pay(
             terminals.append(choose(near))
 
 
-def _mark(
-    day: np.ndarray, customer: np.ndarray, terminal: np.ndarray, amount: np.ndarray, size: Mapping[str, int]
-) -> np.ndarray:
-    """The scenario of each transaction (0: none); multiplies the amounts of scenario 3 in place.
+@dataclass
+class Day:
+    """The transactions of a day by time: second since the start, customer, terminal, amount, scenario; each (n,)."""
+
+    second: np.ndarray
+    customer: np.ndarray
+    terminal: np.ndarray
+    amount: np.ndarray
+    scenario: np.ndarray
+
+
+class Days:
+    """The transactions of saved blocks by day; of the same second, those of earlier customers first."""
+
+    def __init__(self, blocks: Sequence[Path]) -> None:
+        self._blocks = [[np.load(block / f"{name}.npy", mmap_mode="r") for name in NAMES] for block in blocks]
+        self.last = max((int(block[0][-1]) // DAY_SECONDS for block in self._blocks if len(block[0])), default=0)
+
+    def day(self, number: int) -> Day:
+        edges = number * DAY_SECONDS, (number + 1) * DAY_SECONDS
+        spans = [slice(*np.searchsorted(block[0], edges)) for block in self._blocks]
+        columns = [
+            np.concatenate([block[i][span] for block, span in zip(self._blocks, spans, strict=True)])
+            for i in range(len(NAMES))
+        ]
+        order = np.argsort(columns[0], kind="stable")
+        second, customer, terminal, amount = (column[order] for column in columns)
+        return Day(second, customer, terminal, amount, np.where(amount > LARGE_AMOUNT, 1, 0).astype(np.int64))
+
+
+def mark(days: Days, size: Mapping[str, int]) -> Iterator[Day]:
+    """Every day with the scenario of each transaction (0: none) and the amounts of scenario 3 multiplied.
 
     Later scenarios overwrite earlier ones. A day's picks are those of ``RandomState(day)``, and the
     payments of a copied card those of Python's generator seeded with the day.
     """
-    scenario = np.where(amount > LARGE_AMOUNT, 1, 0).astype(np.int64)
-    last = int(day.max()) if len(day) else 0
     hit_terminals = max(1, round(2 * int(size["terminals"]) / PUBLISHED["terminals"]))
     hit_customers = max(1, round(3 * int(size["customers"]) / PUBLISHED["customers"]))
-    edges = np.searchsorted(day, np.arange(last + max(TERMINAL_DAYS, CUSTOMER_DAYS) + 1))
-    for start in range(last):
-        picked = np.random.RandomState(start).choice(int(size["terminals"]), hit_terminals, replace=False)
-        span = slice(edges[start], edges[start + TERMINAL_DAYS])
-        scenario[span][np.isin(terminal[span], picked)] = 2
-    for start in range(last):
+    taken: deque[np.ndarray] = deque(maxlen=TERMINAL_DAYS)
+    open_: deque[Day] = deque()
+    loaded = 0
+    for start in range(days.last):
+        while loaded <= min(days.last, start + CUSTOMER_DAYS - 1):
+            if loaded < days.last:
+                draw = np.random.RandomState(loaded)
+                taken.append(draw.choice(int(size["terminals"]), hit_terminals, replace=False))
+            elif len(taken) == TERMINAL_DAYS:
+                taken.popleft()  # nothing is picked on the last day
+            day = days.day(loaded)
+            day.scenario[np.isin(day.terminal, np.concatenate(taken))] = 2
+            open_.append(day)
+            loaded += 1
         picked = np.random.RandomState(start).choice(int(size["customers"]), hit_customers, replace=False)
-        first = edges[start]
-        found = first + np.flatnonzero(np.isin(customer[first : edges[start + CUSTOMER_DAYS]], picked))
-        chosen = random.Random(start).sample(found.tolist(), len(found) // 3)
-        amount[chosen] *= 5
-        scenario[chosen] = 3
-    return scenario
+        hit = [np.flatnonzero(np.isin(day.customer, picked)) for day in open_]
+        ends = np.cumsum([len(rows) for rows in hit])
+        chosen = np.sort(random.Random(start).sample(range(ends[-1]), ends[-1] // 3)).astype(np.int64)
+        for day, rows, end, own in zip(
+            open_, hit, ends, np.split(chosen, np.searchsorted(chosen, ends[:-1])), strict=True
+        ):
+            these = rows[own - (end - len(rows))]
+            day.amount[these] *= 5
+            day.scenario[these] = 3
+        yield open_.popleft()
+    yield from open_ if days.last else [days.day(0)]

@@ -58,17 +58,24 @@ def test_the_same_scale_gives_the_same_file(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_processes_change_nothing(tmp_path, monkeypatch):
+def test_neither_processes_nor_blocks_change_anything(tmp_path, monkeypatch):
     simulator.generate(TINY, tmp_path / "one.parquet")
     monkeypatch.setattr(simulator, "CUSTOMERS_PER_BLOCK", 20)
-    monkeypatch.setitem(simulator.PUBLISHED, "customers", 20)  # now 60 customers are "many"
+    monkeypatch.setattr(simulator, "ROW_GROUP", 100)
+    simulator.generate(TINY, tmp_path / "blocks.parquet")
+    monkeypatch.setattr(simulator, "PUBLISHED", {**simulator.PUBLISHED})
     monkeypatch.setattr(simulator.os, "cpu_count", lambda: 2)
-    size = {**TINY}
-    pooled = simulator._transactions(size)
-    monkeypatch.setattr(simulator.os, "cpu_count", lambda: 1)
-    for a, b in zip(pooled, simulator._transactions(size), strict=True):
-        assert np.array_equal(a, b)
-    assert len(pooled[0]) == pl.read_parquet(tmp_path / "one.parquet").height
+    drawn = []
+    for many in (20, 60):  # of customers: beyond twice as many, processes draw
+        monkeypatch.setitem(simulator.PUBLISHED, "customers", many)
+        folder = tmp_path / str(many)
+        folder.mkdir()
+        drawn.append([np.load(block / f"{n}.npy") for block in simulator._draw(TINY, folder) for n in simulator.NAMES])
+    assert all(np.array_equal(a, b) for a, b in zip(*drawn, strict=True))
+    assert len(drawn[0]) == 3 * 4
+    one = pl.read_parquet(tmp_path / "one.parquet")
+    assert one.equals(pl.read_parquet(tmp_path / "blocks.parquet"))
+    assert one.height == sum(len(column) for column in drawn[0][::4])
 
 
 def test_picks_of_a_day_are_those_of_a_pandas_sample():
