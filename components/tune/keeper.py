@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from components.tune.place import check_writable
 from seaway import progress
 from seaway.config import Config, project_root
 from seaway.errors import SeawayError
@@ -29,6 +30,7 @@ GRACE_S = 30.0  # for running epochs to end, once somebody wants an end
 
 def keep_going(config: Config, dataset: Path, out: Path, resume: bool) -> dict[str, Any]:
     """The sweep's summary. Raises SeawayError with its words, or when it ends again and again without an epoch."""
+    check_writable(config.home / "sweeps", None)
     left, since, known = RESTARTS, time.monotonic(), False
     while True:
         with _Driver(config, dataset, out, resume) as driver:

@@ -125,7 +125,7 @@ def keeping(what: str, folder: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.strip().rstrip(".")
+    return text.rpartition("I/O error: ")[2].strip().rstrip(".")
 
 
 def room(folder: Path) -> str:
@@ -133,7 +133,7 @@ def room(folder: Path) -> str:
     with suppress(OSError):
         at = next(p for p in (folder, *folder.parents) if p.exists())
         usage = shutil.disk_usage(at)
-        return f" ({usage.free / 1e6:.1f} MB of {usage.total / 1e6:.0f} MB are free)"
+        return f" ({usage.free / 1e6:.1f} MB of {usage.total / 1e6:.1f} MB are free)"
     return ""
 
 
