@@ -74,17 +74,24 @@ class Cancelled(SeawayError):
     """Somebody cancelled the run."""
 
 
-def submit(config: Config, *, on_event: OnEvent, runner: KubeflowRunner | None = None) -> dict[str, Any]:
-    """Run the training pipeline on the cluster and follow it; the record as of ``pipelines.run.run_training``.
+def submit(
+    config: Config,
+    *,
+    on_event: OnEvent,
+    runner: KubeflowRunner | None = None,
+    more: dict[str, Any] | None = None,
+    pipeline: Any = None,
+) -> dict[str, Any]:
+    """Run the training pipeline (or another one) on the cluster and follow it; the record as of ``run_training``.
 
     Raises SeawayError for a configuration that pods cannot share, for an API that refuses, and for a failed
     run, with the step's words and how to resume; Left when a person stops following.
     """
     check_shared(config)
     runner = runner or KubeflowRunner(config)
-    pipeline = cluster_pipeline(config)
+    pipeline = pipeline or cluster_pipeline(config)
     folder = new_folder(config)
-    record = Record(folder.name, folder / "run.json", config, {"cluster": {}})
+    record = Record(folder.name, folder / "run.json", config, {"cluster": {}, **(more or {})})
     with _told(record, config, folder, on_event) as listen:
         runner.run(pipeline, {"run": folder.name}, folder, listen)
     return record.end("passed")

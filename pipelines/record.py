@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.tune.budget import rates_of
+from pipelines.costs import cost_of, known_by
 from seaway.artifacts import read_json, write_json
 from seaway.config import Config
 
@@ -15,13 +17,15 @@ class Record:
     """The record of one run; ``more`` are fields beside the usual ones, such as a cluster's name of the run."""
 
     def __init__(self, run: str, file: Path, config: Config, more: dict[str, Any] | None = None) -> None:
-        self._file, self._clock, self._before = file, time.monotonic(), 0.0
+        self._file, self._clock, self._before, self._config = file, time.monotonic(), 0.0, config
         self._fields = {
             "run": run,
             "env": config.env,
             "workload": config.workload.name,
             "scale": config.scale,
             "infrastructure": config.infrastructure.model_dump(mode="json"),
+            **known_by(config),
+            "rates": rates_of(config.budget).as_record(),
             "status": "running",
             "started": datetime.now(UTC).isoformat(),
             **(more or {}),
@@ -33,6 +37,7 @@ class Record:
         """The record of a run that was begun before, to go on with."""
         record, known = cls("", file, config), read_json(file)
         record._before = known.pop("seconds", 0.0)
+        known.pop("usd", None)
         record._steps = {step["name"]: step for step in known.pop("steps", [])}
         known.pop("outputs", None)
         record._fields = known | {"status": "running"}
@@ -49,7 +54,8 @@ class Record:
         if kind == "reason":
             self._steps[name] = {"name": name, "status": "running", "seconds": 0.0, "reason": event["reason"]}
         elif kind == "end":
-            self._steps[name] = {"name": name, **{k: v for k, v in event.items() if k not in ("event", "step")}}
+            ended = {"name": name, **{k: v for k, v in event.items() if k not in ("event", "step")}}
+            self._steps[name] = ended | cost_of(ended, self._config)
         elif kind == "fail":
             before = self._steps.get(name, {"name": name, "reason": ""})
             self._steps[name] = before | {"status": "failed", "error": event["text"]}
@@ -77,6 +83,7 @@ class Record:
         steps = list(self._steps.values())
         outputs = {s["name"]: s["outputs"]["out"] for s in steps if "outputs" in s}
         seconds = round(self._before + time.monotonic() - self._clock, 3)
-        record = {**self._fields, "seconds": seconds, "steps": steps, "outputs": outputs}
+        spent = sum(s.get("usd", 0.0) for s in steps)
+        record = {**self._fields, "seconds": seconds, "usd": spent, "steps": steps, "outputs": outputs}
         write_json(self._file, record)
         return record

@@ -70,13 +70,18 @@ class LocalRunner:
 
 
 def run_training(
-    config: Config, *, explain: bool = False, on_event: OnEvent | None = None, runner: Runner | None = None
+    config: Config,
+    *,
+    explain: bool = False,
+    on_event: OnEvent | None = None,
+    runner: Runner | None = None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the training pipeline where the configuration says; unchanged steps are skipped.
 
-    ``on_event`` gets the events reason, progress, end and fail of each step (default: lines on the
-    terminal). Returns {run, status, started, seconds, steps: [{name, status, seconds, reason, summary,
-    outputs}], outputs: {step: path}}; the same is in home/runs/<run>/run.json as the run goes on.
+    ``on_event`` gets the events reason, progress, end and fail of each step (default: what is shown on the
+    terminal). Returns {run, status, started, seconds, usd, steps: [{name, status, seconds, usd, reason, summary,
+    outputs}], outputs: {step: path}}, and ``more``; the same is in home/runs/<run>/run.json as the run goes on.
     Raises SeawayError that names the failed step, its log and how to go on.
     """
     from pipelines.training import training_pipeline
@@ -85,11 +90,12 @@ def run_training(
         from pipelines.cluster import submit
 
         with shown(on_event, explain) as listener:
-            return submit(config, on_event=listener)
+            return submit(config, on_event=listener, more=more)
     from pipelines.compile import kept
 
     pipeline = training_pipeline(config.pipeline)
-    return run_pipeline(pipeline, kept(config, pipeline), explain=explain, on_event=on_event, runner=runner)
+    made = kept(config, pipeline)
+    return run_pipeline(pipeline, made, explain=explain, on_event=on_event, runner=runner, more=more)
 
 
 def run_pipeline(
@@ -99,12 +105,13 @@ def run_pipeline(
     explain: bool = False,
     on_event: OnEvent | None = None,
     runner: Runner | None = None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """As run_training, for any pipeline with the parameters ``config`` and ``run``."""
     with alive.hold(config.home / "run.lock"), shown(on_event, explain) as listener:
         folder = new_folder(config)
         _prune(folder.parent)
-        record = Record(folder.name, folder / "run.json", config)
+        record = Record(folder.name, folder / "run.json", config, more)
         runner = runner or LocalRunner()
 
         def listen(event: dict[str, Any]) -> None:

@@ -117,6 +117,13 @@ class StepCache:
         os.utime(folder)  # used: pruning takes the others first
         return Entry(folder, outputs, manifest["summary"], manifest["seconds"])
 
+    def known(self, what: Ingredients) -> dict[str, Any] | None:
+        """The manifest of the result that is here, its bytes not looked at: enough to foretell, not to use it."""
+        try:
+            return read_json(self._folder / what.step / what.key / "manifest.json")
+        except (FileNotFoundError, ValueError):
+            return None
+
     def explain(self, what: Ingredients, hit: bool) -> str:
         """Why the step runs or does not, from the comparison with the last attempt."""
         try:

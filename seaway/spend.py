@@ -8,7 +8,7 @@ one of its eight cores leaves nothing that another could use, and pays all of it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seaway.config import Budget, StepResources
@@ -122,6 +122,69 @@ def used(trial: Mapping[str, Any], resources: StepResources) -> Use:
 def spent(trials: Iterable[Mapping[str, Any]], resources: StepResources, rates: Rates) -> float:
     """USD of all trials, each with what it has used, also in earlier attempts."""
     return sum(rates.usd(used(trial, resources)) for trial in trials)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one step will take. ``seconds``: None where nobody can say; ``most_usd``: if nothing is stopped early."""
+
+    step: str
+    seconds: float | None
+    use: Use = field(default_factory=Use)
+    usd: float = 0.0
+    most_usd: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run or a sweep will take, step by step; ``unchanged`` steps take nothing."""
+
+    forecasts: tuple[Forecast, ...]
+    rates: Rates
+    unchanged: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> list[str]:
+        return [f.step for f in self.forecasts if f.seconds is None]
+
+    @property
+    def seconds(self) -> float:
+        return sum(f.seconds or 0.0 for f in self.forecasts)
+
+    @property
+    def use(self) -> Use:
+        return sum((f.use for f in self.forecasts), Use())
+
+    @property
+    def usd(self) -> float:
+        return sum(f.usd for f in self.forecasts)
+
+    @property
+    def most_usd(self) -> float:
+        return sum(f.most_usd for f in self.forecasts)
+
+    def question(self, budget: Budget) -> str:
+        """Why somebody must agree first; "" where nobody must.
+
+        What nobody can tell must be agreed to as well, unless everything is free.
+        """
+        if self.rates.free:
+            return ""
+        if self.usd > budget.ask_above:
+            return f"the estimate of {worth(self.usd)} is above budget.ask_above ({worth(budget.ask_above)})"
+        if self.unknown:
+            return f"what it will cost cannot be told: there is no earlier run of {', '.join(self.unknown)} to go by"
+        return ""
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "seconds": round(self.seconds, 1),
+            "usd": self.usd,
+            "most_usd": self.most_usd,
+            "unknown": self.unknown,
+            "steps": {f.step: {"seconds": f.seconds, "usd": f.usd} for f in self.forecasts},
+        }
 
 
 def worth(usd: float) -> str:

@@ -106,7 +106,7 @@ def _row(
     if wide:
         cells.append(Text(spark(trial["curve"], 12, *bounds), colour))
         if seen["priced"]:
-            cells.append(f"{trial['usd']:.3g}")
+            cells.append(f"{trial['usd']:.2f}" if trial["usd"] >= 0.01 else f"{trial['usd']:.1g}")
         again = f"begun {trial['attempts']} times  " if trial["attempts"] > 1 else ""
         cells.append(Text(("best  " if best else "") + again + trial["error"], "dim"))
     return cells

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seaway.cli import options
+from seaway.cli import agree, options
 from seaway.cli.serving import write_report
 from seaway.config import Config, project_root
 from seaway.processes import die_with_parent
@@ -24,6 +24,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         help="the release train, from raw data to a promoted canary; then a harmed one, rolled back",
     )
     verb.add_argument("--explain", action="store_true", help="say of each step why it ran or was skipped")
+    agree.add(verb)
     verb.set_defaults(call=demo)
 
 
@@ -39,7 +40,7 @@ def demo(args: argparse.Namespace) -> int:
     print(f"Seaway demo: {config.workload.name}, {size}, everything kept below {_short(config.home)}\n", flush=True)
 
     print("1. The pipeline: data, features, sweep, model, verdict, registry", flush=True)
-    run = run_training(config, explain=args.explain)
+    run = run_training(config, explain=args.explain, more=agree.agree(config, args.yes))
 
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     print(f"\n2. Version {request['version']} meets live traffic as a canary", flush=True)

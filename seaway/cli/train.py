@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seaway.cli import options
+from seaway.cli import agree, options
 from seaway.errors import SeawayError
 from seaway.processes import die_with_parent
+from seaway.spend import worth
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -21,6 +22,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--explain", action="store_true", help="say of each step why it ran or was skipped")
     verb.add_argument("--trials", type=int, metavar="N", help="trials of the sweep (default: the workload's)")
     verb.add_argument("--json", action="store_true", help="print the run's record as JSON at the end")
+    agree.add(verb)
     on = verb.add_argument_group("runs on a cluster (pipeline.host)").add_mutually_exclusive_group()
     on.add_argument("--follow", metavar="RUN", help="follow a run that is there: its name, or Kubeflow's id of it")
     on.add_argument(
@@ -35,6 +37,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--resume", action=argparse.BooleanOptionalAction, default=True,
         help="go on with a sweep that was stopped or killed (default); --no-resume starts it afresh",
     )  # fmt: skip
+    agree.add(verb)
     verb.set_defaults(call=tune)
 
     verb = verbs.add_parser("compile", parents=[common, data], help="write the pipeline as KFP IR YAML")
@@ -57,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
         if record is None:
             return 130
     else:
-        record = run_training(config, explain=args.explain)
-    print(f"run {record['run']} passed in {record['seconds']:.1f} s; its files: {config.home / 'runs' / record['run']}")
+        record = run_training(config, explain=args.explain, more=agree.agree(config, args.yes))
+    cost = f" and cost {worth(record['usd'])}" if record.get("usd") else ""
+    folder = config.home / "runs" / record["run"]
+    print(f"run {record['run']} passed in {record['seconds']:.1f} s{cost}; its files: {folder}")
     if args.json:
         print(json.dumps(record, indent=2))
     return 0
@@ -78,11 +83,12 @@ def _on_cluster(config: options.Config, args: argparse.Namespace) -> dict[str, A
                 catch_up(config)
             except SeawayError as error:  # the pipeline's last step does it too
                 print(f"whether a release was decided meanwhile cannot be seen from here: {error}")
+            more = agree.agree(config, args.yes)
             config = with_infrastructure(config)
         with shown(explain=args.explain) as on_event:
             if known:
                 return go_on(config, args.follow or args.resume or "", resume=args.follow is None, on_event=on_event)
-            return submit(config, on_event=on_event)
+            return submit(config, on_event=on_event, more=more)
     except Left as left:
         print(f"\n{left}", file=sys.stderr)
         return None
@@ -94,13 +100,18 @@ def tune(args: argparse.Namespace) -> int:
 
     die_with_parent()
     config = _with_trials(args)
+    more = agree.agree(config, args.yes, until="tune", fresh=not args.resume)
     with shown() as on_event:
-        best = run_sweep(config, resume=args.resume, on_event=on_event)
+        best = run_sweep(config, resume=args.resume, on_event=on_event, more=more)
     parameters = ", ".join(f"{name} {value}" for name, value in best["params"].items())
     print(
         f"best: trial {best['trial']} with {best['metric']} {best['value']:.4f} "
         f"after {best['epochs']} epochs; {parameters}"
     )
+    if best.get("ended"):
+        print(f"the sweep ended before its last trial: {best['ended']}")
+    if best["usd"]:
+        print(f"cost: {worth(best['usd'])}")
     return 0
 
 
