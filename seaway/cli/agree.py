@@ -47,7 +47,7 @@ def told(found: Estimate, config: Config) -> list[str]:
     else:
         text += "there is no earlier run of this workload and data to go by"
     if found.unchanged:
-        text += f"; {len(found.unchanged)} steps unchanged"
+        text += f"; {len(found.unchanged)} step{'s' * (len(found.unchanged) > 1)} unchanged"
     if found.rates.free:
         return [text]
     dear = sorted((f for f in found.forecasts if f.usd > 0.05 * found.usd), key=lambda f: -f.usd)

@@ -16,11 +16,8 @@ from seaway.errors import SeawayError
 from seaway.spend import Estimate, Forecast, Rates, Use
 
 RATES = Rates(3.6, source="budget.cpu_hour")
-DEAR = Estimate(
-    (Forecast("tune", 7000.0, Use(7000.0), 7.0, 12.0, "80 epochs"), Forecast("train", 50.0, Use(50.0), 0.05, 0.05, "as r")),
-    RATES,
-    ("ingest",),
-)  # fmt: skip
+SWEEP = Forecast("tune", 7000.0, Use(7000.0), 7.0, 12.0, "80 epochs")
+DEAR = Estimate((SWEEP, Forecast("train", 50.0, Use(50.0), 0.05, 0.05, "as r")), RATES, ("ingest",))
 ASK = """
 import sys
 from seaway.cli import agree
@@ -41,7 +38,7 @@ def test_an_estimate_is_told_with_what_costs_most_of_it():
     lines = agree.told(DEAR, config(limit=9.0))
     assert lines[0] == (
         "estimate: about 2.0 h, 2 core-hours, 7.05 USD (at the most 12.05 USD, if no trial is stopped early); "
-        "1 steps unchanged"
+        "1 step unchanged"
     )
     assert lines[1].split() == ["tune", "1.9", "h", "7.00", "USD", "80", "epochs"] and len(lines) == 3
     assert lines[2] == "  prices: budget.cpu_hour; budget.limit ends the sweep at 9.00 USD"
@@ -74,9 +71,9 @@ def test_without_a_terminal_it_is_refused_with_how_to_go_on(monkeypatch):
         assert word in str(refused.value)
 
 
-@pytest.mark.parametrize(("keys", "said"), [(b"y\n", "AGREED"), (b"yes\n", "AGREED"), (b"\n", "REFUSED not agreed"),
-                                            (b"n\n", "REFUSED not agreed"), (b"\x04", "REFUSED not agreed")])  # fmt: skip
-def test_at_a_terminal_it_asks(keys, said):
+@pytest.mark.parametrize("keys", [b"y\n", b"yes\n", b"\n", b"n\n", b"\x04"])
+def test_at_a_terminal_it_asks(keys):
+    said = "AGREED" if keys.startswith(b"y") else "REFUSED not agreed"
     main_end, end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", ASK], stdin=end, stdout=end, stderr=end, cwd=project_root(), start_new_session=True
