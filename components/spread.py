@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
             yield from pool.map(call, tasks)
         return
     with _ray(config) as ray:
-        remote = ray.remote(num_cpus=1, max_retries=2)(call)
+        remote = ray.remote(num_cpus=1, max_retries=1)(call)
         waiting = [remote.remote(task) for task in tasks]
         for reference in waiting:
             try:
@@ -68,8 +69,8 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
                 raise
             except ray.exceptions.RayError as error:
                 raise SeawayError(
-                    f"data.engine ray: a task was lost ({type(error).__name__}). Finished parts are kept; run again, "
-                    "with fewer CPUs a machine (more memory a task) if it ran out of memory"
+                    f"data.engine ray: a task was lost ({type(error).__name__}). Run again; if its machine ran out of "
+                    "memory, with more memory a CPU, or with data.engine partitions"
                 ) from error
 
 
@@ -77,6 +78,9 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
 def _ray(config: Config) -> Iterator[Any]:
     from components.tune.local_ray import local_ray, prepare
 
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        yield sys.modules["ray"]
+        return
     if config.ray.substrate == "local":
         with local_ray(workers(), 0, RAY_MEMORY) as ray:
             yield ray
