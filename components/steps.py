@@ -68,6 +68,25 @@ def champion(config: Config, inputs: dict[str, str]) -> dict[str, Any]:
     return {"champion": record.version if record else None}
 
 
+def scoring_version(config: Config, _: dict[str, str]) -> dict[str, Any]:
+    """The version that scores, by what was signed: the champion may be another one next time."""
+    from seaway.registry import SIGNED, Registry
+
+    found = Registry.of(config).find(config.scoring.version)
+    return {"scoring version": f"{found.version} {found.tags.get(SIGNED, '')}" if found else None}
+
+
+def scored(config: Config, outputs: dict[str, Path]) -> str:
+    """The rows lie outside of the step's result: they must still be there, all of them."""
+    from components.score.partition import known, whole
+    from components.score.step import destination
+    from seaway.artifacts import read_json
+
+    place, summary = destination(config), read_json(outputs["out"] / "summary.json")
+    gone = [name for name in summary["names"] if not whole(place, known(place, name))]
+    return f"{len(gone)} of {len(summary['names'])} partitions are not in {place.name()} any more" if gone else ""
+
+
 def feast_registry(config: Config, _: dict[str, Path]) -> str:
     """The feature store's registry must exist beside the data set; but the home of a pod ends with it."""
     if config.pipeline.host:
@@ -151,6 +170,13 @@ STEPS: dict[str, Step] = {
         holds=registered,
     ),
     "release": Step("components.release.step:request", reads=("workload.name",)),
+    "score": Step(
+        "components.score.step:score",
+        reads=("scoring", "workload.name", "workload.source", "workload.sources", "tracking_uri", "trust", "compute"),
+        hooks=("features",),
+        state=scoring_version,
+        holds=scored,
+    ),
     "start": Step(
         "pipelines.start:start",
         reads=(

@@ -23,7 +23,7 @@ PRIVATE, PUBLIC = PurePosixPath("/var/run/seaway/sign"), PurePosixPath("/var/run
 SPOT = "seaway.dev/spot"  # taint and label of nodes that may be taken away
 QUEUE = "kueue.x-k8s.io/queue-name"
 SIGN = frozenset({"register"})
-TRUST = frozenset({"evaluate", "register", "release", "start"})
+TRUST = frozenset({"evaluate", "register", "release", "start", "score"})
 ONLINE = frozenset({"dataset", "release", "start"})  # steps that may open the online store
 
 Furnish = Callable[["dsl.PipelineTask", str], Any]

@@ -29,7 +29,7 @@ from pipelines.pods import Furnish
 from seaway.config import Pipeline, StepResources
 
 _GPU = "nvidia.com/gpu"
-_SHARED_MEMORY = ("tune", "train")  # Ray and torch exchange data through /dev/shm; a pod's default is 64 MB
+_SHARED_MEMORY = ("tune", "train", "score")  # Ray and torch exchange data through /dev/shm; a pod's default is 64 MB
 
 
 def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> BaseComponent:
@@ -40,7 +40,7 @@ def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> Bas
     """
 
     def place(task: dsl.PipelineTask, step: str, title: str) -> dsl.PipelineTask:
-        _place(task, step, settings).set_display_name(title)
+        placed(task, step, settings).set_display_name(title)
         return furnish(task, step) if furnish else task
 
     @dsl.pipeline(name="seaway-training", description="Raw rows to a release.")
@@ -78,7 +78,7 @@ def training_pipeline(settings: Pipeline, furnish: Furnish | None = None) -> Bas
     return training
 
 
-def _place(task: dsl.PipelineTask, step: str, settings: Pipeline) -> dsl.PipelineTask:
+def placed(task: dsl.PipelineTask, step: str, settings: Pipeline) -> dsl.PipelineTask:
     """Image, resources and retries of a task."""
     needs = settings.resources.get(step, StepResources())
     task.set_container_image(settings.image)

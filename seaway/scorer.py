@@ -1,8 +1,8 @@
 """A model's scores by ONNX: one session and one way to ask it, for servers and for batches, so both give the same bits.
 
-The bits of a row's score depend on how many rows are asked for at once: onnxruntime treats a single row, and the last
-few of a number that is no multiple of its kernels' width, by other instructions than the rest (differences of 2e-7 on
-the demo's model). Asked in multiples of ``ROWS``, a row has the same score whatever its neighbours are.
+The bits of a row's score depend on how many rows are asked for at once: onnxruntime takes some functions, such as the
+logarithm, four values at a time, and the rest of them by other instructions (differences of 2e-7 on the demo's model).
+Asked in multiples of ``ROWS``, a row has the same score whatever its neighbours are.
 """
 
 from __future__ import annotations

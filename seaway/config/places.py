@@ -132,15 +132,19 @@ class Data(Section):
     """How features and data sets are computed: all rows at once, in parts of this machine, or in parts on Ray."""
 
     engine: Literal["memory", "partitions", "ray"] = "memory"
-    buckets: int = Field(default=32, ge=1)  # an entity's rows are in one of them; one is in memory at a time
     incremental: bool = True  # take over the days that nothing new has changed
 
 
 class Scoring(Section):
-    """Batch scoring."""
+    """Batch scoring: what `seaway score` and pipelines/batch_score.py do with a table of features."""
 
-    batch: int = Field(default=8192, ge=1)  # rows
-    workers: int | None = None  # None: one a CPU
+    version: str = "champion"  # or the number of one
+    out: str | None = None  # folder or storage URI; None: scores/ of the storage, or of home
+    start: str | None = None  # the first day that is scored, such as 2018-04-01, UTC; None: all
+    end: str | None = None  # the first day after those
+    explain: Literal["no", "decided", "all"] = "no"  # rows that get reasons; each costs hundreds of scores
+    batch: int = Field(default=1024, ge=1)  # rows at a time: more do not fit a core's cache
+    workers: int | None = Field(default=None, ge=1)  # None: one a CPU
 
 
 class Budget(Section):

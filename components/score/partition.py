@@ -1,0 +1,217 @@
+"""One partition scored: rows in, one Parquet file and its prediction log out, whole and once.
+
+Below the output's place: ``scores/<partition>.parquet``, ``log/<partition>.jsonl`` and, written last,
+``manifests/<partition>.json``, which says of what they were made. The old manifest goes before its files are replaced:
+a partition with a manifest is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.score.model import Model
+from components.score.places import Place
+from components.score.table import Part, read, tagged
+from seaway import scorer
+from seaway.artifacts import canonical_json, record_hash
+from seaway.errors import SeawayError
+from seaway.features import FeatureSpec, vector
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = 1  # of what is written; another one is scored anew
+REASONS = 3
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to do with each row. ``id`` and ``time``: columns that are handed on; ``explain``: no, decided or all."""
+
+    id: str
+    time: str
+    batch: int
+    explain: str = "no"
+
+
+def key_of(model: Model, wish: Wish) -> str:
+    """Hash of all that decides the scores beside the rows."""
+    from importlib.metadata import version
+
+    about = [FORMAT, model.digest, model.version, model.run, model.feature_hash, wish.id, wish.time, wish.explain]
+    return record_hash([*about, version("onnxruntime")])
+
+
+def known(out: Place, name: str) -> dict[str, Any]:
+    """A partition's manifest; empty where there is none."""
+    try:
+        return json.loads(out.read(f"manifests/{name}.json") or b"{}")
+    except ValueError:
+        return {}
+
+
+def source_of(part: Part) -> dict[str, str]:
+    """What a manifest says of the file."""
+    return {"file": str(part), "tag": tagged(part).tag}
+
+
+def whole(out: Place, manifest: Mapping[str, Any]) -> bool:
+    """Whether the files are those that the manifest names."""
+    return bool(manifest) and all(out.sha256(name) == digest for name, digest in manifest["files"].items())
+
+
+def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
+    """Score a partition, or find that it is done; its manifest, with ``status`` scored or unchanged.
+
+    Raises SeawayError for rows that cannot be scored and for files that cannot be written.
+    """
+    began = time.perf_counter()
+    spec = model.spec
+    running = _session(model.onnx, len(spec.names))
+    frame = read(part, spec, model.feature_hash, (wish.id, wish.time))
+    features = np.ascontiguousarray(vector(spec, {name: frame[name].to_numpy() for name in spec.names}))
+    handed = _handed(frame, part, wish)
+    about = {"key": key_of(model, wish), "content": _content(handed, features)}
+    before = known(out, part.name)
+    source = source_of(part)
+    if {name: before.get(name) for name in about} == about and whole(out, before):
+        if before["source"] != source:
+            out.write(f"manifests/{part.name}.json", canonical_json({**before, "source": source}).encode())
+        return {**before, "source": source, "status": "unchanged"}
+    probability, sound = _scores(running, features, wish.batch, part)
+    table = _table(handed, probability, sound, model)
+    if wish.explain != "no":
+        table = table.with_columns(_reasons(running, features, table["decision"].to_numpy(), wish, model, spec, sound))
+    files = {f"log/{part.name}.jsonl": _log(table, wish.id), f"scores/{part.name}.parquet": _parquet(table)}
+    if before:
+        out.remove(f"manifests/{part.name}.json")
+    for name, data in files.items():
+        out.write(name, data)
+    manifest = {
+        "partition": part.name,
+        "source": source,
+        **about,
+        "model": {"version": model.version, "run": model.run, "digest": model.digest, "features": model.feature_hash},
+        "rows": len(features),
+        "decided": int((table["decision"] == 1).sum()),
+        "unscored": int((~sound).sum()),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    out.write(f"manifests/{part.name}.json", canonical_json(manifest).encode())
+    return {**manifest, "status": "scored"}
+
+
+@lru_cache(maxsize=2)
+def _session(onnx: bytes, width: int) -> Any:
+    """The model's session, one a process."""
+    return scorer.session(onnx, width)
+
+
+def _handed(frame: pl.DataFrame, part: Part, wish: Wish) -> pl.DataFrame:
+    """What of a row goes on to its score; a row without an id of its own is named by its partition and place in it."""
+    import polars as pl
+
+    if wish.id not in frame.columns:
+        frame = frame.with_columns(pl.format(f"{part.name}/{{}}", pl.int_range(pl.len())).alias(wish.id))
+    return frame.select(name for name in dict.fromkeys((wish.id, wish.time)) if name in frame.columns)
+
+
+def _scores(running: Any, features: np.ndarray, batch: int, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities float32 (n,), NaN where a feature is no finite number, and whether each row was scored (n,)."""
+    sound = np.isfinite(features).all(axis=1)
+    rows = features if sound.all() else features[sound]
+    found = [scorer.scores(running, rows[i : i + batch]) for i in range(0, len(rows), batch)]
+    made = np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
+    if made.shape != (len(rows),) or not np.isfinite(made).all():
+        raise SeawayError(f"{part}: the model's output is not one finite number a row")
+    if len(rows) == len(features):
+        return made, sound
+    probability = np.full(len(features), np.nan, dtype=np.float32)
+    probability[sound] = made
+    return probability, sound
+
+
+def _table(handed: pl.DataFrame, probability: np.ndarray, sound: np.ndarray, model: Model) -> pl.DataFrame:
+    import polars as pl
+
+    made = handed.with_columns(
+        pl.Series("probability", probability),
+        pl.Series("decision", (probability >= model.threshold).astype(np.int8)),
+        pl.lit(model.version).alias("model_version"),
+        pl.lit(model.run).alias("run"),
+        pl.lit(model.feature_hash).alias("feature_hash"),
+    )
+    if sound.all():
+        return made
+    scored = pl.Series(sound)
+    return made.with_columns(pl.when(scored).then(pl.col(c)).alias(c) for c in ("probability", "decision"))
+
+
+def _reasons(
+    running: Any,
+    features: np.ndarray,
+    decision: np.ndarray,
+    wish: Wish,
+    model: Model,
+    spec: FeatureSpec,
+    sound: np.ndarray,
+) -> pl.Series:
+    """Reason codes as a server gives them; null for rows that nobody asked about."""
+    import polars as pl
+
+    from seaway.attribution import contributions, reason_codes
+
+    background = np.asarray(model.background, dtype=np.float32)
+    asked = sound & ((decision == 1) if wish.explain == "decided" else True)
+    found: list[Any] = [None] * len(features)
+    for row in np.flatnonzero(asked) if len(background) else ():
+        phi = contributions(lambda rows: scorer.scores(running, rows), features[row], background)
+        found[row] = reason_codes(phi, spec.names, features[row], model.reasons, REASONS)
+    kind = {"feature": pl.String, "value": pl.Float64, "contribution": pl.Float64, "text": pl.String}
+    return pl.Series("reasons", found, dtype=pl.List(pl.Struct(kind)))
+
+
+def _log(table: pl.DataFrame, identity: str) -> bytes:
+    """The prediction log: as a server's lines (serving/prediction_log.py), and the run and the features' hash."""
+    import polars as pl
+
+    lines = table.filter(pl.col("probability").is_not_null()).select(
+        pl.col(identity).cast(pl.String).alias("id"),
+        pl.lit(round(time.time(), 3)).alias("t"),
+        pl.col("probability").alias("p"),
+        pl.col("decision").alias("d"),
+        pl.col("model_version").alias("v"),
+        "run",
+        pl.col("feature_hash").alias("features"),
+    )
+    stream = io.BytesIO()
+    lines.write_ndjson(stream)
+    return stream.getvalue()
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    table.write_parquet(stream, compression="lz4")
+    return stream.getvalue()
+
+
+def _content(handed: pl.DataFrame, features: np.ndarray) -> str:
+    """SHA-256 of the rows' values, whatever file they are in."""
+    digest = hashlib.sha256(f"{features.shape}".encode())
+    digest.update(features)
+    for column in handed.iter_columns():
+        digest.update(f"{column.name} {column.dtype}".encode())
+        plain = column.to_physical()
+        values = plain.to_numpy().tobytes() if plain.dtype.is_numeric() else "\0".join(map(str, plain)).encode()
+        digest.update(values)
+    return digest.hexdigest()
