@@ -1,4 +1,4 @@
-"""Tables in parts: the rows that memory gives, to the bit; by partitions, on Ray, and when only some days are computed."""
+"""Tables in parts: the rows of memory to the bit; by partitions, on Ray, and when only some days are computed."""
 
 import dataclasses
 import os

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -39,8 +40,18 @@ def workload(path: Path | str | None = None, generator: str | None = None) -> Wo
 
 
 def run(tmp_path: Path, path: Path | str) -> tuple[dict, pl.DataFrame]:
+    """The summary and the raw rows; in parts they are the same."""
     summary = ingest(workload(path), tmp_path, "tiny", tmp_path / "out")
-    return summary, pl.read_parquet(tmp_path / "out" / "events.parquet")
+    table = pl.read_parquet(tmp_path / "out" / "events.parquet")
+    for _ in range(2):
+        assert ingest(workload(path), tmp_path, "tiny", tmp_path / "parts", None, in_parts(tmp_path)) == summary
+        assert pl.read_parquet(tmp_path / "parts" / "events.parquet").equals(table)
+        assert pl.read_parquet_schema(tmp_path / "parts" / "events.parquet") == table.schema
+    return summary, table
+
+
+def in_parts(tmp_path: Path):
+    return load(overrides={"home": str(tmp_path / "home"), "data": {"engine": "partitions"}})
 
 
 def test_a_csv_file_stays_text_and_every_row_knows_its_place(tmp_path):
@@ -110,6 +121,35 @@ def test_without_a_path_the_generator_draws_the_chosen_scale(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["events.parquet"]
     with pytest.raises(SeawayError, match="'toy_source:forget' wrote no file"):
         ingest(workload(generator="toy_source:forget"), tmp_path, "tiny", tmp_path / "out")
+
+
+def test_in_parts_only_files_that_changed_are_read_again(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, ids in (("a", [1, 2]), ("b", []), ("c", [3])):
+        ROWS.head(len(ids)).with_columns(pl.Series("id", ids, dtype=pl.Int64)).write_parquet(
+            tmp_path / f"in/{name}.parquet"
+        )
+
+    def parts():
+        toy, out = workload(tmp_path / "in"), tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        ingest(toy, tmp_path, "tiny", out, None, in_parts(tmp_path))
+        return [(p.name, p.stat().st_ino, pl.read_parquet(p)["id"].to_list()) for p in sorted(out.glob("*/*"))]
+
+    first = parts()
+    assert [ids for _, _, ids in first] == [[1, 2], [3]]
+    assert parts() == first
+    ROWS.write_parquet(tmp_path / "in/d.parquet")
+    assert parts()[:2] == first
+    (tmp_path / "in/b.parquet").unlink()
+    again = parts()
+    assert [row[1:] for row in again[:2]] == [row[1:] for row in first], "other numbers, the same files"
+    ROWS.head(2).write_parquet(tmp_path / "in/c.parquet")
+    assert [row[1] for row in parts()[:1]] == [first[0][1]]
+    assert [ids for _, _, ids in parts()] == [[1, 2], [1, 2], [1, 2, 3]]
+    # another type in one file is another type in all
+    ROWS.with_columns(pl.col("id").cast(pl.String)).write_parquet(tmp_path / "in/d.parquet")
+    assert [ids for _, _, ids in parts()] == [["1", "2"], ["1", "2"], ["1", "2", "3"]]
 
 
 def test_an_unknown_scale_names_the_known_ones(tmp_path):
