@@ -172,7 +172,10 @@ STEPS: dict[str, Step] = {
     "release": Step("components.release.step:request", reads=("workload.name",)),
     "score": Step(
         "components.score.step:score",
-        reads=("scoring", "workload.name", "workload.source", "workload.sources", "tracking_uri", "trust", "compute"),
+        reads=(
+            *("scoring", "workload.name", "workload.source", "workload.sources"),
+            *("tracking_uri", "trust", "serving.trust", "compute"),
+        ),
         hooks=("features",),
         state=scoring_version,
         holds=scored,
