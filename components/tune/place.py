@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any, TextIO
 from seaway.errors import SeawayError
 from seaway.object_store import Absent
 from seaway.storage import Storage
+
+KNOCK_S = 10.0
 
 
 class CheckpointError(SeawayError):
@@ -64,6 +67,7 @@ def joined(address: str) -> Iterator[Any]:
         yield ray
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _knock(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except Exception as error:
@@ -73,6 +77,17 @@ def joined(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray ends the process that asks for a Ray which is not there, so ask the port first."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return  # auto, or an address of another kind
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except OSError as error:
+        raise _not_joined(address, error) from None
 
 
 def _not_joined(address: str, error: Exception) -> SeawayError:
@@ -156,7 +171,7 @@ def check_writable(folder: Path, remote: Mapping[str, Any] | None) -> None:
             "or set `home` elsewhere"
         ) from None
     if remote:
-        _store(remote).write(f"{remote['uri']}/.probe", b"")
+        _store(remote).write(f"{remote['uri'].rpartition('/')[0]}/.probe", b"")
 
 
 def _store(remote: Mapping[str, Any]) -> Storage:

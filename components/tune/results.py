@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,8 +33,10 @@ def write_trials(trials: Sequence[Mapping[str, Any]], metric: str, file: Path) -
         for t in trials
         for e in (t["epochs"] or [none])
     ]
+    made = io.BytesIO()
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(made)
     with atomic_write(file) as temporary:
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)
+        temporary.write_bytes(made.getbuffer())  # a full disk is then an OSError, as everywhere
 
 
 def unfailed(folder: Path, remote: Mapping[str, Any] | None, trials: Sequence[Mapping[str, Any]]) -> None:

@@ -109,7 +109,7 @@ def search(
             order = slots
             if elsewhere:
                 check_nodes(config, folder, shared=place.store is None)
-                order = first_slots(folder, job["remote"], slots)
+                order = first_slots(folder, job["remote"], place.slots)
             outcome = run_trials(config, job, space, slots, device, train, valid, place, hooks, order)
             trials = outcome.trials
             for at in (folder, out):  # of a sweep that came to grief too, where there is room
@@ -156,6 +156,7 @@ def search(
         "epochs_kept": kept,
         "cpu_seconds": round(sum(t["cpu_seconds"] for t in trials), 2),
         "gpu_seconds": round(sum(t["gpu_seconds"] for t in trials), 2),
+        "slots": slots,
         "rows": len(train.labels),
         "device": "cuda" if place and place.gpu else device,
         "seconds": round(time.perf_counter() - started, 2),
