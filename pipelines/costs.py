@@ -10,7 +10,7 @@ from typing import Any
 from components.tune.budget import held, rates_of
 from seaway.artifacts import read_json
 from seaway.config import Config, StepResources
-from seaway.spend import Forecast, Rates, Use
+from seaway.spend import Forecast, Rates, Use, cores
 
 RECENT = 3  # runs that a forecast goes by
 Step = Mapping[str, Any]
@@ -23,8 +23,9 @@ def known_by(config: Config) -> dict[str, Any]:
     return {
         "data": sources,
         "place": config.ray.substrate if not config.pipeline.host else f"{config.ray.substrate}, pods",
-        "sweep": {"max_epochs": sweep.max_epochs, "scheduler": sweep.scheduler, "trials": sweep.trials},
-    }
+        "sweep": {"max_epochs": sweep.max_epochs, "scheduler": sweep.scheduler, "trials": sweep.trials,
+                  "cpu": cores(sweep.resources)},
+    }  # fmt: skip
 
 
 def cost_of(step: Step, config: Config) -> dict[str, float]:

@@ -26,6 +26,7 @@ class Record:
             "infrastructure": config.infrastructure.model_dump(mode="json"),
             **known_by(config),
             "rates": rates_of(config.budget).as_record(),
+            **({"dashboard": config.ray.dashboard} if config.ray.dashboard else {}),
             "status": "running",
             "started": datetime.now(UTC).isoformat(),
             **(more or {}),

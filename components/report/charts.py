@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -39,8 +39,8 @@ def curve(kind: str, series: Mapping[str, Points]) -> Markup:
     return plot.svg()
 
 
-def learning(trials: Mapping[str, Points], best: str, metric: str) -> Markup:
-    """The metric by epoch, one line a trial; ``best`` names the trial that stands out."""
+def learning(trials: Mapping[str, Points], best: str, metric: str, classes: Mapping[str, str]) -> Markup:
+    """The metric by epoch, one line a trial in its class; ``best`` names the trial that stands out."""
     xs = [x for points in trials.values() for x in points[0]]
     ys = [y for points in trials.values() for y in points[1]]
     low, high = min(ys), max(ys)
@@ -50,7 +50,7 @@ def learning(trials: Mapping[str, Points], best: str, metric: str) -> Markup:
     plot.axes("epoch", metric.replace("_", " "), x_ticks=every)
     for name in sorted(trials, key=lambda name: name == best):
         points = trials[name]
-        class_ = "candidate strong" if name == best else "other"
+        class_ = "candidate strong" if name == best else f"{classes[name]} other"
         plot.line(*points, class_)
         plot.dot(points[0][-1], points[1][-1], class_, radius=3)
         tips = [f"trial {name}\nepoch {x:g}: {y:.4f}" for x, y in zip(*points, strict=True)]
@@ -79,14 +79,14 @@ def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, 
     )
     places, marks = {}, {}
     for i, name in enumerate(columns):
-        places[name], marks[name] = _axis([row[name] for row in rows])
+        places[name], marks[name] = axis_of([row[name] for row in rows])
         plot.add("line", class_="axis", x1=plot.sx(i), x2=plot.sx(i), y1=plot.top, y2=plot.height - plot.bottom)
         plot.text(plot.sx(i), 16, name.replace("_", " "), "label axisname", "middle")
     scores = [row[metric] for row in rows]
     spread = Scale(min(scores), max(scores), 0, 100)
     for row in sorted(rows, key=lambda row: (row["trial"] == best, row[metric])):
         strong = row["trial"] == best
-        lines = [f"trial {row['trial']}{' (best)' if strong else ''}", *(f"{c}: {_word(row[c])}" for c in columns)]
+        lines = [f"trial {row['trial']}{' (best)' if strong else ''}", *(f"{c}: {word(row[c])}" for c in columns)]
         xs = [plot.sx(i) for i in range(len(columns))]
         ys = [plot.sy(places[c](row[c])) for c in columns]
         path = f"M{xs[0]:.1f} {ys[0]:.1f}"
@@ -109,17 +109,17 @@ def parallel(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], best: str, 
     return plot.svg()
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     return short(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _axis(values: Sequence[Any]) -> tuple[Any, list[tuple[float, str]]]:
+def axis_of(values: Sequence[Any]) -> tuple[Callable[[Any], float], list[tuple[float, str]]]:
     """Where a value stands on an axis from 0 to 1, and the axis's tick marks (place, words)."""
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     kinds = sorted(set(values), key=lambda v: v if numeric else str(v))
     if not numeric or len(kinds) <= 4:  # few different values: even places, each with its own mark
         spot = {v: 0.5 if len(kinds) == 1 else 0.04 + 0.92 * i / (len(kinds) - 1) for i, v in enumerate(kinds)}
-        return spot.__getitem__, [(p, _word(v)) for v, p in spot.items()]
+        return spot.__getitem__, [(p, word(v)) for v, p in spot.items()]
     log = kinds[0] > 0 and kinds[-1] / kinds[0] >= 30
     turn = math.log10 if log else float
     scale = Scale(turn(kinds[0]), turn(kinds[-1]), 0.04, 0.96)

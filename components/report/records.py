@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,18 +108,27 @@ _SHOWN = ("what", "release", "version", "champion", "why", "who")
 
 def ledger(home: Path, last: int = 12) -> list[dict[str, Any]]:
     """The newest lines of the promotion log, oldest of them first; lines that do not parse are left out."""
-    try:
-        lines = (home / "ledger.jsonl").read_text().splitlines()[-last:]
-    except OSError:
-        return []
     shown = []
-    for text in lines:
+    for line in _lines(home)[-last:]:
         try:
-            line = json.loads(text)
             entry = line["entry"]
             shown.append(
                 {"seq": line["seq"], "time": line["time"], **{k: entry.get(k) for k in _SHOWN}, "hash": line["hash"]}
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             continue
     return shown
+
+
+def ledger_entries(home: Path) -> list[dict[str, Any]]:
+    """What every line of the promotion log says, the oldest first."""
+    return [line["entry"] for line in _lines(home) if isinstance(line.get("entry"), dict)]
+
+
+def _lines(home: Path) -> list[dict[str, Any]]:
+    found = []
+    with suppress(OSError):
+        for text in (home / "ledger.jsonl").read_text().splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(text))
+    return [line for line in found if isinstance(line, dict)]

@@ -1,12 +1,11 @@
-"""The report's parts about the run: headline, pipeline, data and sweep. Each gives what its template shows."""
+"""The report's parts about the run: headline, pipeline and data. Each gives what its template shows."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from components.report import charts
+from components.report import cost_parts
 from components.report.dag import clock, dag
 from components.report.records import NotRun, Records, moment
 from components.report.svg import short, words
@@ -88,7 +87,7 @@ def _numbers(records: Records) -> list[dict[str, str]]:
                 "note": f"{ran} of {len(steps)} steps ran",
             }
         )
-    return tiles
+    return tiles + cost_parts.tile(records)
 
 
 def pipeline(records: Records) -> dict[str, Any]:
@@ -119,41 +118,3 @@ def _splits(records: Records) -> dict[str, dict[str, Any]]:
 def _quarantined(records: Records, most: int = 8) -> list[dict[str, Any]]:
     path = records.outputs("validate").get("quarantine")
     return records.table(Path(path), most).to_dicts() if path and Path(path).is_file() else []
-
-
-def sweep(records: Records) -> dict[str, Any]:
-    """Every trial's parameters and result, and how each learnt."""
-    best = records.json("tune", "best.json")
-    path = records.folder("tune") / "trials.parquet"
-    if not path.is_file():
-        raise NotRun("The sweep left no table of trials.")
-    table = records.table(path)
-    metric, chosen = best["metric"], str(best["trial"])
-    columns = {name.rsplit("/", 1)[-1]: name for name in table.columns}
-    axes = [name for name in best["params"] if name in columns]
-    lines: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    rows: dict[str, dict[str, Any]] = {}
-    for row in table.sort("epoch", nulls_last=True).to_dicts():
-        value, name = row.get(columns.get(metric, metric)), str(row["trial"])
-        if value is None or value != value:
-            continue
-        if row.get("epoch") is not None:
-            lines[name][0].append(float(row["epoch"]))
-            lines[name][1].append(float(value))
-        entry = rows.setdefault(name, {"trial": name, "seconds": 0.0, metric: value})
-        entry |= {a: row[columns[a]] for a in axes}
-        entry |= {"status": row.get("status"), "epochs": row.get("epoch"), metric: max(value, entry[metric])}
-        entry["seconds"] = max(float(row.get("seconds") or 0), entry["seconds"])
-    if not rows:
-        raise NotRun("No trial of the sweep has reported a result.")
-    ranked = sorted(rows.values(), key=lambda r: r[metric], reverse=True)
-    full = [row for row in ranked if all(row.get(a) is not None for a in axes)]
-    return {
-        "metric": metric,
-        "best": best,
-        "axes": axes,
-        "rows": ranked,
-        "chosen": chosen,
-        "parallel": charts.parallel(full, axes, chosen, metric) if full else None,
-        "learning": charts.learning(lines, chosen, metric) if lines else None,
-    }

@@ -11,11 +11,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from components.report import evidence_parts, model_parts, release_parts, run_parts
+from components.report import cost_parts, evidence_parts, model_parts, release_parts, run_parts, sweep_parts
 from components.report.dag import clock
 from components.report.records import NotRun, Records, load, moment
 from components.report.svg import short, words
 from seaway.artifacts import atomic_write
+from seaway.spend import worth
 
 _HERE = Path(__file__).parent
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, OSError, UndefinedError)
@@ -35,7 +36,8 @@ PARTS = (
     Part("headline", "Verdict", run_parts.headline),
     Part("pipeline", "Pipeline", run_parts.pipeline),
     Part("data", "Data", run_parts.data),
-    Part("sweep", "Sweep", run_parts.sweep),
+    Part("sweep", "Sweep", sweep_parts.sweep, "sweep.html"),
+    Part("cost", "Cost", cost_parts.cost, "sweep.html"),
     Part("curves", "Curves", model_parts.curves),
     Part("metrics", "Metrics and gates", model_parts.metrics),
     Part("segments", "Segments", model_parts.segments),
@@ -92,7 +94,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     filters = {"number": _number, "fixed": _fixed, "count": _count, "percent": _percent}
-    environment.filters |= filters | {"clock": clock, "when": _when, "words": words}
+    environment.filters |= filters | {"clock": clock, "when": _when, "words": words, "usd": worth}
     return environment
 
 

@@ -76,6 +76,7 @@ def evaluation(folder: Path) -> None:
 
 
 def trials(folder: Path) -> None:
+    """Eight trials, a core each: some stopped early, and a ninth that failed three times without an epoch."""
     random = np.random.default_rng(3)
     rows = []
     for trial in range(8):
@@ -84,7 +85,8 @@ def trials(folder: Path) -> None:
             "dropout": float(random.uniform(0, 0.4)), "batch_size": int(random.choice([128, 256, 512])),
         }  # fmt: skip
         top = 0.6 + 0.12 * float(random.random())
-        for epoch in range(1, int(random.choice([4, 8, 20])) + 1):
+        epochs = int(random.choice([4, 8, 20]))
+        for epoch in range(1, epochs + 1):
             value = top - 0.3 * math.exp(-epoch / 2)
             rows.append(
                 {
@@ -92,13 +94,19 @@ def trials(folder: Path) -> None:
                     "epoch": epoch,
                     "average_precision": value,
                     **params,
-                    "status": "done",
+                    "status": "finished" if epochs == 20 else "stopped early",
                     "seconds": 0.7 * epoch,
+                    "error": "",
+                    "attempts": 1,
+                    "cpu_seconds": 0.8 * epochs,
+                    "gpu_seconds": 0.0,
                 }
             )
     best = max(rows, key=lambda row: row["average_precision"])
     folder.mkdir(parents=True)
-    pl.DataFrame(rows).write_parquet(folder / "trials.parquet")
+    none = dict.fromkeys(("epoch", "average_precision", "seconds"))
+    lost = {"trial": "t8", "status": "failed", "error": f"ValueError: {NASTY}", "attempts": 3, "cpu_seconds": 2.5}
+    pl.DataFrame([*rows, rows[0] | none | lost]).write_parquet(folder / "trials.parquet")
     params = {k: best[k] for k in ("learning_rate", "hidden", "dropout", "batch_size")}
     write(
         folder / "best.json",
@@ -210,7 +218,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: {"rows": 60_000, "positives": 500, "start": "2018-08-01T00:00:00", "end": "2018-08-08T00:00:00"}
         for name in ("sweep_train", "valid", "train", "test", "replay")
     }
-    summaries = {"validate": validate, "dataset": {**splits, "join_seconds": 1.2}}
+    tuned = {"slots": 2, "seconds": 50.0, "epochs_kept": 0}
+    summaries = {"validate": validate, "dataset": {**splits, "join_seconds": 1.2}, "tune": tuned}
     quarantined = pl.DataFrame(
         {
             "source": ["transactions"],
@@ -230,13 +239,26 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "seconds": 3.7 * i,
             "reason": "unchanged" if name == "ingest" else "input content changed",
             "summary": summaries.get(name, {}),
+            "cpu_seconds": 0.0 if name == "ingest" else 7.4 * i,
+            "gpu_seconds": 0.0,
+            "usd": 0.0 if name == "ingest" else 0.074 * i,
+            "work_usd": 0.25 if name == "ingest" else 0.074 * i,
             "outputs": {"out": outputs[name], "quarantine": f"{outputs[name]}-quarantine"},
         }
         for i, name in enumerate(STEPS)
     ]
     write(
         home / "runs" / "r1" / "run.json",
-        {"run": "r1", "started": "2026-11-22T15:50:00Z", "steps": steps, "outputs": outputs},
+        {
+            "run": "r1",
+            "started": "2026-11-22T15:50:00Z",
+            "rates": {"cpu": 36.0, "gpu": 0.0, "shared": False, "source": "budget.cpu_hour"},
+            "sweep": {"max_epochs": 20, "scheduler": "asha", "trials": 9, "cpu": 1.0},
+            "estimate": {"usd": 2.5, "unknown": []},
+            "usd": 2.664,
+            "steps": steps,
+            "outputs": outputs,
+        },
     )
     release(home / "releases" / "good", "2", harmed=False)
     release(home / "releases" / "harmed", "3", harmed=True)
