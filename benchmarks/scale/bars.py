@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Result:
-    """``measured`` must be at most ``bar``, or at least it with ``least``; both in ``unit`` ("x": a ratio of two sides).
+    """``measured`` must be at most ``bar``, or at least it with ``least``; both in ``unit`` ("x": a ratio).
 
     ``detail``: both sides as they were measured, for example "12.1 s against 11.3 s, medians of 5".
     """

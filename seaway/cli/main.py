@@ -9,7 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
-from seaway.cli import cost, data, demo, doctor, promote, release, score, serving, train
+from seaway.cli import cost, data, demo, doctor, plan, promote, release, score, serving, train
 from seaway.errors import SeawayError
 
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 1 a gate said no, 2 a problem that the message explains, 3 a defect, 130 stopped by you.",
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (demo, train, release, promote, score, serving, data, cost, doctor):
+    for module in (demo, train, release, promote, score, serving, data, plan, cost, doctor):
         module.add(verbs)
     return top
 

@@ -1,0 +1,235 @@
+"""A sweep at scale, simulated before it is paid for: trials, slots, nodes that start, are lost and come back.
+
+A discrete-event simulation. Trials take their values and seconds from measured curves; which of them may begin, go on
+or must stop is decided by the functions that decide it in a real sweep. Everything is a function of the seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from components.tune.plan_curves import Curve, Curves
+
+_READY, _EPOCH, _LOST = range(3)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Where the trials run: ``slots`` of them at a time, ``per_node`` on each node.
+
+    Seconds: ``start`` from asking for a node until it takes trials, ``begin`` of beginning a trial, ``again`` of
+    bringing back one that lost its node, ``once`` before all and after all. ``loss`` is the mean time until a node is
+    taken away (exponential), None: never. ``speed``: how much faster an epoch is than where the curves were measured.
+    """
+
+    slots: int
+    per_node: int = 1
+    start: float = 0.0
+    begin: float = 0.0
+    again: float = 0.0
+    once: float = 0.0
+    loss: float | None = None
+    speed: float = 1.0
+
+    @property
+    def nodes(self) -> int:
+        return -(-self.slots // self.per_node)
+
+
+@dataclass
+class Tally:
+    """One simulated sweep. Seconds are of the wall clock, of nodes held, of slots used, and of work done twice."""
+
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    slot_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    losses: int = 0
+    epochs: int = 0
+    stopped: int = 0
+    failed: int = 0
+    best: float = float("-inf")
+    best_at: float = 0.0  # seconds
+    path: list[tuple[float, float]] = field(default_factory=list)  # (seconds, best so far), at each better one
+
+
+class Rules(Protocol):
+    """What decides in a real sweep: see components/tune/plan_rules.py."""
+
+    def may_begin(self, index: int) -> bool: ...
+
+    def reported(self, index: int, epoch: int, value: float) -> bool:
+        """Whether the trial must stop; ``value`` is its best so far."""
+        ...
+
+    def ended(self, index: int, value: float, stopped: bool) -> None: ...
+
+
+@dataclass
+class Run:
+    """One trial: ``done`` epochs, running ``since`` a time on ``node``; None: waiting for one."""
+
+    index: int
+    curve: Curve
+    done: int = 0
+    node: int | None = None
+    since: float = 0.0
+    turn: int = 0  # counts the events that still hold
+
+    @property
+    def best(self) -> float:
+        return float(self.curve.values[: self.done].max()) if self.done else float("-inf")
+
+
+class Machines:
+    """Nodes and the free places on them; tells what happens to them next through ``put``."""
+
+    def __init__(self, fleet: Fleet, draw: np.random.Generator, put: object) -> None:
+        self.fleet, self._draw, self._put = fleet, draw, put
+        self.free: dict[int, int] = {}  # node -> places
+        self.asked: dict[int, float] = {}  # node -> when
+        self._next = 0
+        self._left = fleet.slots  # the last node may have fewer places
+        self._places: dict[int, int] = {}
+        self.held = 0.0
+
+    def ask(self, now: float, places: int | None = None) -> None:
+        node, self._next = self._next, self._next + 1
+        if places is None:
+            places = min(self.fleet.per_node, self._left)
+            self._left -= places
+        self.asked[node], self._places[node] = now, places
+        self._put(now + self.fleet.start, _READY, node)
+
+    def ready(self, node: int, now: float) -> None:
+        self.free[node] = self._places[node]
+        if self.fleet.loss:
+            self._put(now + float(self._draw.exponential(self.fleet.loss)), _LOST, node)
+
+    def lost(self, node: int, now: float) -> None:
+        """It is paid until now, and another of its size is asked for."""
+        self.held += now - self.asked.pop(node)
+        self.free.pop(node)
+        self.ask(now, self._places[node])
+
+    def close(self, now: float) -> float:
+        """Seconds of all nodes together, those that are there still until now."""
+        return self.held + sum(now - at for at in self.asked.values())
+
+
+class Simulation:
+    """One sweep of ``curves`` (a trial each, in order) under ``rules`` on ``fleet``."""
+
+    def __init__(self, curves: Sequence[Curve], rules: Rules, fleet: Fleet, draw: np.random.Generator) -> None:
+        self._curves, self._rules, self._fleet = curves, rules, fleet
+        self._events: list[tuple[float, int, int, int, int]] = []
+        self._count = 0
+        self._nodes = Machines(fleet, draw, self._put)
+        self._running: dict[int, Run] = {}
+        self._waiting: deque[Run] = deque()  # lost their node
+        self._next = 0
+        self.tally = Tally()
+
+    def run(self) -> Tally:
+        for _ in range(self._fleet.nodes):
+            self._nodes.ask(0.0)
+        now = 0.0
+        while self._running or self._waiting or self._next < len(self._curves):
+            now, _, kind, who, turn = heapq.heappop(self._events)
+            if kind == _READY:
+                self._nodes.ready(who, now)
+            elif kind == _LOST:
+                self._lost(who, now)
+            else:
+                run = self._running.get(who)
+                if run is None or run.turn != turn or run.node is None:
+                    continue
+                if not self._epoch(run, now):
+                    continue
+            self._fill(now)
+        self.tally.seconds = now + self._fleet.once
+        self.tally.node_seconds = self._nodes.close(now)
+        return self.tally
+
+    def _put(self, at: float, kind: int, who: int, turn: int = 0) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (at, self._count, kind, who, turn))
+
+    def _fill(self, now: float) -> None:
+        for node in list(self._nodes.free):
+            while self._nodes.free[node]:
+                run = self._following()
+                if run is None:
+                    return
+                self._nodes.free[node] -= 1
+                self._running[run.index] = run
+                run.node, run.since = node, now
+                self._go_on(run, now + (self._fleet.again if run.done else self._fleet.begin))
+
+    def _following(self) -> Run | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        if self._next < len(self._curves) and self._rules.may_begin(self._next):
+            self._next += 1
+            return Run(self._next - 1, self._curves[self._next - 1])
+        return None
+
+    def _go_on(self, run: Run, at: float) -> None:
+        run.turn += 1
+        self._put(at + float(run.curve.seconds[run.done]) / self._fleet.speed, _EPOCH, run.index, run.turn)
+
+    def _epoch(self, run: Run, now: float) -> bool:
+        """An epoch is done; whether that was the trial's last."""
+        tally, curve = self.tally, run.curve
+        run.done += 1
+        tally.epochs += 1
+        tally.slot_seconds += now - run.since
+        run.since = now
+        last = run.done == len(curve.values)
+        if curve.failed and last:
+            tally.failed += 1
+            self._end(run, float("-inf"), stopped=False)
+            return True
+        value = run.best
+        if value > tally.best:
+            tally.best, tally.best_at = value, now
+            tally.path.append((now, value))
+        # Ray does not ask the scheduler about a trial's last result
+        stopped = not last and self._rules.reported(run.index, run.done, value)
+        if last or stopped:
+            tally.stopped += stopped
+            self._end(run, value, stopped)
+            return True
+        self._go_on(run, now)
+        return False
+
+    def _end(self, run: Run, value: float, stopped: bool) -> None:
+        del self._running[run.index]
+        self._nodes.free[run.node] += 1
+        self._rules.ended(run.index, value, stopped)
+
+    def _lost(self, node: int, now: float) -> None:
+        self._nodes.lost(node, now)
+        self.tally.losses += 1
+        for run in [run for run in self._running.values() if run.node == node]:
+            spent = now - run.since
+            self.tally.slot_seconds += spent
+            self.tally.lost_seconds += spent
+            del self._running[run.index]
+            run.node = None
+            self._waiting.append(run)
+
+
+def simulate(
+    curves: Curves, rules: Rules, trials: int, fleet: Fleet, seed: Sequence[int], in_order: bool = False
+) -> Tally:
+    """One sweep of ``trials`` drawn from ``curves``; the same seed gives the same."""
+    draw, chance = (np.random.default_rng([*seed, n]) for n in (0, 1))
+    drawn = [curves.drawn(draw, index, in_order) for index in range(trials)]
+    return Simulation(drawn, rules, fleet, chance).run()
