@@ -74,7 +74,10 @@ def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -
 
 def _day_keys(workload: Workload, spec: FeatureSpec, events: dict[date, Path], shelf: Shelf) -> dict[date, str]:
     """A key a day, of all that the day's features are made of."""
-    about = [workload.sources[workload.source].model_dump(mode="json"), workload.entities]
+    about = [
+        workload.sources[workload.source].model_dump(mode="json", exclude={"path", "generator"}),
+        workload.entities,
+    ]
     about += [workload.label.model_dump(mode="json"), spec.hash, code_of("components.features.by_day")]
     back = max([0, *map(reach, spec.windows)])
     digests = {parts.number_of(day): shelf.digest(file) for day, file in events.items()}

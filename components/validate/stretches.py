@@ -69,7 +69,12 @@ def judge_table(config: Config, name: str, source: Source, file: Path, work: Pat
     columns = columns_to_read(name, source, schema)
     work.mkdir(parents=True)
     zoned = _zoned(source, schema, stretches, work, shelf)
-    about = [name, source.model_dump(mode="json"), zoned, code_of("components.validate.by_day")]
+    about = [
+        name,
+        source.model_dump(mode="json", exclude={"path", "generator"}),
+        zoned,
+        code_of("components.validate.by_day"),
+    ]
     judged, tasks = [], []
     for number, stretch in enumerate(stretches):
         key = shelf.key("judged", about, stretch.key)
@@ -85,6 +90,11 @@ def judge_table(config: Config, name: str, source: Source, file: Path, work: Pat
         for kind, made in task["at"].items():
             shelf.keep(f"{task['key']}-{kind}", made)
     return [Judged(stretch, key, at["good"], at["bad"], _facts(at["facts"])) for stretch, key, at in judged]
+
+
+def contract_of(source: Source) -> dict[str, Any]:
+    """What of a source decides how its rows are judged: not where they come from."""
+    return source.model_dump(mode="json", exclude={"path", "generator"})
 
 
 def judge(task: dict[str, Any]) -> None:
