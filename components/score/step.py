@@ -71,7 +71,9 @@ def score_table(config: Config, model: models.Model, table: Place, out: Place) -
             else:
                 done.append(result)
             meter.tell(result)
-        summary = _summary(model, parts, done, kept, failed, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        started = meter.began - began if todo else seconds
+        summary = _summary(model, parts, done, kept, failed, seconds, started)
         out.write("summary.json", canonical_json({**summary, "failed": failed, "out": out.name()}).encode())
     if failed:
         raise SeawayError(_explained(failed, len(done)))
@@ -106,18 +108,18 @@ class Meter:
         self._all = sum(rows) - sum(m["rows"] for m in kept) if None not in rows else None
         self._parts, self._before = len(parts), len(kept)
         self._done = self._rows = 0
-        self._began = self._told = 0.0
+        self.began = self._told = 0.0
 
     def tell(self, result: dict[str, Any] | str) -> None:
         """Take in a partition's result; says something every few seconds."""
         self._done += 1
         self._rows += 0 if isinstance(result, str) else result["rows"]
-        now = time.monotonic()
-        if not self._began:  # what Ray needs to start is not what a partition takes
-            self._began = self._told = now - (0.0 if isinstance(result, str) else result["seconds"])
+        now = time.perf_counter()
+        if not self.began:  # what Ray needs to start is not what a partition takes
+            self.began = self._told = now - (0.0 if isinstance(result, str) else result["seconds"])
         if now - self._told >= EVERY_S:
             self._told = now
-            progress.say(self.line(now - self._began))
+            progress.say(self.line(now - self.began))
 
     def line(self, seconds: float) -> str:
         """For example: ``score: 12 of 183 partitions, 114,000 of 1,754,155 rows, 95,000 a second, about 17 s left``."""
@@ -137,6 +139,7 @@ def _summary(
     kept: Sequence[dict[str, Any]],
     failed: dict[str, str],
     seconds: float,
+    started: float,
 ) -> dict[str, Any]:
     fresh = [manifest for manifest in done if manifest["status"] == "scored"]
     rows = sum(manifest["rows"] for manifest in fresh)
@@ -155,6 +158,7 @@ def _summary(
         "unscored_rows": sum(manifest["unscored"] for manifest in done),
         "rows_a_second": round(rows / seconds) if rows else 0,
         "seconds": round(seconds, 2),
+        "start_seconds": round(started, 2),  # of these, until the first partition was begun
     }
 
 

@@ -1,0 +1,177 @@
+"""Batch scoring on Ray, and what survives: the command killed with kill -9, a worker killed, a Ray lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import make_config
+from score_world import champion, table, write_days
+
+from components.score.model import load
+from components.score.places import Place
+from components.score.step import score_table
+from seaway.config import project_root
+from seaway.errors import SeawayError
+
+DAYS = 12
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, toy_hooks):
+    """(folder, config, the undisturbed scores): a champion, and rows in files of a day."""
+    folder = tmp_path_factory.mktemp("faults")
+    config, spec = make_config(folder, toy_hooks)
+    champion(config, spec, folder)
+    write_days(table(rows=6000, days=DAYS), folder / "data")
+    alone = config.model_copy(update={"scoring": config.scoring.model_copy(update={"workers": 1})})
+    score_table(alone, load(config), Place(str(folder / "data")), Place(str(folder / "undisturbed")))
+    return folder, config, files(folder / "undisturbed")
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((out / "scores").iterdir())}
+
+
+def start(folder: Path, out: Path, *more: str) -> subprocess.Popen:
+    """`seaway score`, with reasons for every row: some seconds of work a partition."""
+    command = [str(Path(sys.executable).with_name("seaway")), "score"]
+    command += ["--workload", str(folder / "workload.yaml"), "--home", str(folder / "home")]
+    command += ["--data", str(folder / "data"), "--out", str(out), "--set", "compute.cpus=2", "--json", *more]
+    return subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(out: Path, partitions: int, command: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 180
+    while len(list(out.glob("manifests/*.json"))) < partitions:
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def killed(command: subprocess.Popen) -> None:
+    """SIGKILL, and nothing that it started is left."""
+    below = psutil.Process(command.pid).children(recursive=True)
+    command.kill()
+    command.communicate()
+    _, left = psutil.wait_procs(below, timeout=30)
+    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_after_kill_9_only_unfinished_partitions_are_scored(world, tmp_path, workers):
+    folder, _, undisturbed = world
+    out, more = tmp_path / "out", ("--explain", "all", "--set", f"scoring.workers={workers}")
+    first = start(folder, out, *more)
+    wait_for(out, 3, first)
+    killed(first)
+    finished = {p.stem: p.stat().st_mtime_ns for p in out.glob("manifests/*.json")}
+    whole = {day: (out / "scores" / f"{day}.parquet").read_bytes() for day in finished}
+    assert 3 <= len(finished) < DAYS
+    (out / "scores" / ".2024-01-12.0123456789ab.parquet").write_bytes(b"half")  # as a writer that was killed leaves it
+    again = start(folder, out, *more)
+    told, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    summary = json.loads(told)
+    assert (summary["unchanged"], summary["scored"]) == (len(finished), DAYS - len(finished))
+    assert f"{len(finished)} are done already" in said and "a second" in said
+    assert {day: (out / "scores" / f"{day}.parquet").read_bytes() for day in finished} == whole
+    assert {d: (out / "manifests" / f"{d}.json").stat().st_mtime_ns for d in finished} == finished
+    assert sorted(p.name for p in (out / "scores").iterdir()) == sorted(undisturbed), "nothing twice, nothing half"
+    made = pl.read_parquet(out / "scores")
+    expected = pl.read_parquet(folder / "undisturbed" / "scores")
+    assert made.drop("reasons").equals(expected)
+    assert sum(len((out / "log" / f"{p.stem}.jsonl").read_text().splitlines()) for p in out.glob("scores/*")) == 6000
+
+
+@pytest.fixture(scope="module")
+def ray(world):
+    """One Ray for this module, joined by scoring as `ray.substrate: address` does."""
+    from components.tune.local_ray import local_ray
+
+    with local_ray(2, 0, 80_000_000) as started:
+        yield started
+
+
+def at_address(config, **scoring):
+    ray = config.ray.model_copy(update={"substrate": "address", "address": "auto"})
+    return config.model_copy(update={"ray": ray, "scoring": config.scoring.model_copy(update=scoring)})
+
+
+def test_on_ray_the_files_are_those_of_one_process(world, ray, tmp_path):
+    folder, config, undisturbed = world
+    summary = score_table(at_address(config), load(config), Place(str(folder / "data")), Place(str(tmp_path / "out")))
+    assert summary["scored"] == DAYS
+    assert files(tmp_path / "out") == undisturbed
+
+
+def test_a_worker_that_is_killed_costs_its_partition_only(world, ray, tmp_path):
+    folder, config, _ = world
+    seen: list[int] = []
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            for process in psutil.process_iter(["name", "cmdline"]):
+                if process.info["cmdline"] and "ray::attempt" in process.info["cmdline"][0] and _mine(process):
+                    os.kill(process.pid, signal.SIGKILL)
+                    seen.append(process.pid)
+                    return
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    config = at_address(config, explain="all")
+    summary = score_table(config, load(config), Place(str(folder / "data")), Place(str(tmp_path / "out")))
+    killer.join()
+    assert seen, "no worker was killed"
+    assert summary["scored"] == DAYS
+    assert (
+        pl.read_parquet(tmp_path / "out" / "scores")
+        .drop("reasons")
+        .equals(pl.read_parquet(folder / "undisturbed" / "scores"))
+    )
+
+
+def _mine(process: psutil.Process) -> bool:
+    return os.getpid() in [parent.pid for parent in process.parents()]
+
+
+def test_a_partition_that_cannot_be_read_is_told_from_ray(world, ray, tmp_path):
+    folder, config, _ = world
+    (tmp_path / "data").mkdir()
+    for file in (folder / "data").iterdir():
+        (tmp_path / "data" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "data" / "2024-01-02.parquet").write_bytes(b"no parquet")
+    with pytest.raises(SeawayError, match=r"1 of 12 partitions could not be scored:\n  2024-01-02: .* cannot be read"):
+        score_table(at_address(config), load(config), Place(str(tmp_path / "data")), Place(str(tmp_path / "out")))
+    assert len(files(tmp_path / "out")) == DAYS - 1
+
+
+@pytest.mark.slow
+def test_a_ray_that_is_lost_is_told_and_finished_partitions_stay(world, tmp_path):
+    folder, _, undisturbed = world
+    out, more = tmp_path / "out", ("--explain", "all", "--set", "scoring.workers=2")
+    command = start(folder, out, *more)
+    wait_for(out, 2, command)
+    raylet = next(p for p in psutil.Process(command.pid).children(recursive=True) if p.name() == "raylet")
+    raylet.kill()
+    told, said = command.communicate(timeout=120)
+    assert command.returncode == 2, (told, said)
+    assert "raylet has ended; finished partitions are kept" in said
+    again = start(folder, out, *more)
+    told, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert json.loads(told)["unchanged"] >= 2
+    assert sorted(p.name for p in (out / "scores").iterdir()) == sorted(undisturbed)
