@@ -61,14 +61,14 @@ HIDE, SHOW, UP = "\x1b[?25l", "\x1b[?25h", "\x1b[1A"
 class Screen:
     """A program in a pseudo-terminal of its own; what it has drawn is kept."""
 
-    def __init__(self, arguments=(), columns=100, **environment):
+    def __init__(self, arguments=(), columns=100, program=RUN, **environment):
         self.drawn = ""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
         kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=project_root(),
+            [sys.executable, "-c", program, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=project_root(),
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**kept, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment},
         )  # fmt: skip
@@ -169,6 +169,40 @@ def test_however_it_is_ended_the_terminal_is_as_it_was(screen, how):
     assert any(line.strip().startswith("best") for line in rows), "what it came to stays"
     assert not any("running" in line and "0/" not in line for line in rows), "the table is gone"
     assert "KeyboardInterrupt" in [line for line in rows if line][-1]
+
+
+MANY = """
+import sys
+from components.tune.snapshot import Sight, snapshot
+from pipelines import live
+from pipelines.progress import shown
+
+live.EVERY_S = 0.001
+epochs = [{"epoch": 1, "average_precision": 0.5, "objective": 0.5, "seconds": 1.0, "replayed": False}]
+trial = {"index": 0, "params": {}, "status": "running", "error": "", "epochs": epochs, "objective": 0.5}
+with shown() as on_event:
+    for n in range(150):
+        step = f"step{n}"
+        on_event({"event": "reason", "step": step, "skipped": False, "reason": ""})
+        records = [trial | {"index": i} for i in range(n % 5)]  # what is drawn grows and shrinks
+        seen = snapshot(Sight(8, "m", 9), records, [], 1, 1)
+        on_event({"event": "progress", "step": step, "text": "", "sweep": seen})
+        print(f"warning {n}", file=sys.stderr)
+        on_event({"event": "end", "step": step, "status": "done", "seconds": n, "summary": {}})
+"""
+
+
+def test_no_line_is_lost_however_often_it_is_redrawn(screen):
+    terminal = screen(program=MANY)
+    drawn = terminal.read()
+    assert terminal.process.returncode == 0, drawn[-2000:]
+    rows, _ = last_frame(drawn)
+    ends = [line.split()[0] for line in rows if line.strip().startswith("step")]
+    assert ends == [f"step{n}" for n in range(150)]
+    assert [line for line in rows if line.startswith("warning")] == [f"warning {n}" for n in range(150)]
+    assert drawn.count(UP) > 300 and not any(
+        "running" in line and "trial" not in line and "0/" not in line for line in rows
+    )
 
 
 def test_a_narrow_terminal_is_never_wider_than_it_is(screen):
