@@ -18,7 +18,7 @@ import psutil
 
 MARKER = "SEAWAY_SWEEP"
 LOOK_SECONDS = 1.0
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 0.5
 _YOUNG_SECONDS = 10.0  # between fork and exec a process still shows its parent's environment
 
 
