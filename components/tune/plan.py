@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
+from components.tune.order import Deciding, deciding, trials
 from components.tune.plan_curves import Curve, Curves
+from components.tune.population import Generations
+from seaway.config import Sweep
 
 _READY, _EPOCH, _LOST = range(3)
 
@@ -59,25 +61,15 @@ class Tally:
     path: list[tuple[float, float]] = field(default_factory=list)  # (seconds, best so far), at each better one
 
 
-class Rules(Protocol):
-    """What decides in a real sweep: see components/tune/plan_rules.py."""
-
-    def may_begin(self, index: int) -> bool: ...
-
-    def reported(self, index: int, epoch: int, value: float) -> bool:
-        """Whether the trial must stop; ``value`` is its best so far."""
-        ...
-
-    def ended(self, index: int, value: float, stopped: bool) -> None: ...
-
-
 @dataclass
 class Run:
-    """One trial: ``done`` epochs, running ``since`` a time on ``node``; None: waiting for one."""
+    """One trial: ``done`` of ``last`` epochs, running ``since`` a time on ``node``; None: waiting for one."""
 
     index: int
     curve: Curve
+    last: int
     done: int = 0
+    begun: bool = False
     node: int | None = None
     since: float = 0.0
     turn: int = 0  # counts the events that still hold
@@ -124,10 +116,13 @@ class Machines:
 
 
 class Simulation:
-    """One sweep of ``curves`` (a trial each, in order) under ``rules`` on ``fleet``."""
+    """One sweep of ``trials`` under ``rules`` on ``fleet``; ``curve(index)`` is a trial's."""
 
-    def __init__(self, curves: Sequence[Curve], rules: Rules, fleet: Fleet, draw: np.random.Generator) -> None:
-        self._curves, self._rules, self._fleet = curves, rules, fleet
+    def __init__(
+        self, trials: int, curve: Callable[[int], Curve], rules: Deciding, fleet: Fleet, draw: np.random.Generator
+    ) -> None:
+        self._trials, self._curve, self._rules, self._fleet = trials, curve, rules, fleet
+        self._curves: dict[int, Curve] = {}  # pbt: by trial, to go on from
         self._events: list[tuple[float, int, int, int, int]] = []
         self._count = 0
         self._nodes = Machines(fleet, draw, self._put)
@@ -140,7 +135,7 @@ class Simulation:
         for _ in range(self._fleet.nodes):
             self._nodes.ask(0.0)
         now = 0.0
-        while self._running or self._waiting or self._next < len(self._curves):
+        while self._running or self._waiting or self._next < self._trials:
             now, _, kind, who, turn = heapq.heappop(self._events)
             if kind == _READY:
                 self._nodes.ready(who, now)
@@ -170,15 +165,27 @@ class Simulation:
                 self._nodes.free[node] -= 1
                 self._running[run.index] = run
                 run.node, run.since = node, now
-                self._go_on(run, now + (self._fleet.again if run.done else self._fleet.begin))
+                self._go_on(run, now + (self._fleet.again if run.begun else self._fleet.begin))
+                run.begun = True
 
     def _following(self) -> Run | None:
         if self._waiting:
             return self._waiting.popleft()
-        if self._next < len(self._curves) and self._rules.may_begin(self._next):
-            self._next += 1
-            return Run(self._next - 1, self._curves[self._next - 1])
-        return None
+        index = self._next
+        if index >= self._trials or not self._rules.may_begin(index):
+            return None
+        self._next += 1
+        if not isinstance(self._rules, Generations):
+            curve = self._curve(index)
+            return Run(index, curve, len(curve.values) if curve.failed else curve.end)
+        member = self._rules.member(index)
+        if member is None:  # a whole generation has failed
+            self._next = self._trials
+            return None
+        self._rules.began(index, {})
+        # what takes over another's weights goes on as that one did: what moved parameters gain is not known
+        self._curves[index] = self._curve(index) if member.parent is None else self._curves[member.parent]
+        return Run(index, self._curves[index], min(member.last, len(self._curves[index].values)), member.first)
 
     def _go_on(self, run: Run, at: float) -> None:
         run.turn += 1
@@ -191,10 +198,10 @@ class Simulation:
         tally.epochs += 1
         tally.slot_seconds += now - run.since
         run.since = now
-        last = run.done == len(curve.values)
-        if curve.failed and last:
+        last = run.done >= run.last
+        if curve.failed and run.done >= len(curve.values):
             tally.failed += 1
-            self._end(run, float("-inf"), stopped=False)
+            self._end(run, float("-inf"), stopped=False, failed=True)
             return True
         value = run.best
         if value > tally.best:
@@ -209,10 +216,11 @@ class Simulation:
         self._go_on(run, now)
         return False
 
-    def _end(self, run: Run, value: float, stopped: bool) -> None:
+    def _end(self, run: Run, value: float, stopped: bool, failed: bool = False) -> None:
         del self._running[run.index]
         self._nodes.free[run.node] += 1
-        self._rules.ended(run.index, value, stopped)
+        if not stopped:  # the rules know those that they have stopped
+            self._rules.ended(run.index, value, failed=failed)
 
     def _lost(self, node: int, now: float) -> None:
         self._nodes.lost(node, now)
@@ -226,10 +234,14 @@ class Simulation:
             self._waiting.append(run)
 
 
-def simulate(
-    curves: Curves, rules: Rules, trials: int, fleet: Fleet, seed: Sequence[int], in_order: bool = False
-) -> Tally:
-    """One sweep of ``trials`` drawn from ``curves``; the same seed gives the same."""
-    draw, chance = (np.random.default_rng([*seed, n]) for n in (0, 1))
-    drawn = [curves.drawn(draw, index, in_order) for index in range(trials)]
-    return Simulation(drawn, rules, fleet, chance).run()
+def simulate(sweep: Sweep, curves: Curves, fleet: Fleet, seed: Sequence[int], rules: Deciding | None = None) -> Tally:
+    """One sweep, its trials drawn from ``curves``; the same seed gives the same. ``rules``: those of ``sweep``."""
+    rules = rules or deciding(sweep, fleet.slots, {})
+    in_order = sweep.searcher != "random" and sweep.scheduler != "pbt"
+    return Simulation(
+        trials(sweep),
+        lambda index: curves.drawn((*seed, 0), index, in_order),
+        rules,
+        fleet,
+        np.random.default_rng([*seed, 1]),
+    ).run()

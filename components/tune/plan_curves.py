@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ _COLUMNS = ("trial", "epoch", "seconds", "status")
 class Curve:
     """One trial: ``values`` float (epochs,), higher is better, and ``seconds`` float (epochs,) that each epoch takes.
 
-    It ends by itself with its last value: at the last epoch, by patience, or by an error (``failed``).
+    It ends by itself after ``end`` epochs, the last or by patience; or by an error after all it has (``failed``).
     """
 
     values: np.ndarray
     seconds: np.ndarray
+    end: int
     failed: bool = False
 
 
@@ -40,12 +42,13 @@ class Curves:
         """A value as the metric reads."""
         return -value if self.metric in LOWER_IS_BETTER else value
 
-    def drawn(self, draw: np.random.Generator, index: int, in_order: bool) -> Curve:
+    def drawn(self, seed: Sequence[int], index: int, in_order: bool) -> Curve:
         """The curve of planned trial ``index``: a measured one, moved by a little chance so that none come twice.
 
         ``in_order``: the searcher learns, so trial i is drawn from those around the measured i-th, and those after the
         last from the later half. Otherwise from all alike.
         """
+        draw = np.random.default_rng([*seed, index])
         count, low, high = len(self.measured), 0, len(self.measured)
         if in_order:
             reach = max(2, count // 8)
@@ -54,7 +57,7 @@ class Curves:
                 low, high = count // 2, count
         curve = self.measured[int(draw.integers(low, high))]
         shift = TIES * self.noise * draw.standard_normal()
-        return Curve(curve.values + shift, curve.seconds, curve.failed)
+        return replace(curve, values=curve.values + shift)
 
 
 def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float = 1.0) -> Curves:
@@ -102,7 +105,8 @@ class _Measured:
 def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: int) -> Curve:
     values, seconds = list(one.values), list(one.seconds)
     if one.status == "failed":
-        return Curve(np.asarray(values[:max_epochs]), np.asarray(seconds[:max_epochs]), failed=True)
+        values, seconds = values[:max_epochs], seconds[:max_epochs]
+        return Curve(np.asarray(values), np.asarray(seconds), len(values), failed=True)
     usual = float(np.mean(one.seconds))
     while len(values) < max_epochs:
         donors = [d for d in good if len(d.values) > len(values)] if one.status != "finished" else []
@@ -112,8 +116,8 @@ def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: i
             donor = min(donors, key=lambda d: abs(d.values[len(values) - 1] - values[-1]))
             values.append(values[-1] + donor.values[len(values)] - donor.values[len(values) - 1])
         seconds.append(usual)
-    end = _natural_end(values[:max_epochs], patience)
-    return Curve(np.asarray(values[:end]), np.asarray(seconds[:end]))
+    values, seconds = values[:max_epochs], seconds[:max_epochs]
+    return Curve(np.asarray(values), np.asarray(seconds), _natural_end(values, patience))
 
 
 def _natural_end(values: list[float], patience: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from components.tune.plan import Fleet, Rules, Tally, simulate
+from components.tune.plan import Fleet, Tally, simulate
 from components.tune.plan_curves import Curves
 from seaway.config import StepResources, Sweep
 from seaway.spend import Rates, Use, cores
@@ -23,7 +23,6 @@ def planned(
     curves: Curves,
     fleet: Fleet,
     schedulers: Sequence[str],
-    rules: Callable[[Sweep, int], Rules],
     *,
     rates: Rates,
     node: StepResources,
@@ -40,11 +39,7 @@ def planned(
     by: dict[str, Any] = {}
     for scheduler in schedulers:
         changed = sweep.model_copy(update={"scheduler": scheduler})
-        in_order = sweep.searcher != "random"
-        tallies = [
-            simulate(curves, rules(changed, fleet.slots), sweep.trials, fleet, (seed, number), in_order)
-            for number in range(seeds)
-        ]
+        tallies = [simulate(changed, curves, fleet, (seed, number)) for number in range(seeds)]
         by[scheduler] = _summary(tallies, curves, sweep.resources, fleet, rates, node, head)
     return {
         "trials": sweep.trials,

@@ -68,7 +68,6 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
     from components.tune.budget import rates_of
     from components.tune.needs import cores
     from components.tune.plan_curves import read
-    from components.tune.plan_rules import Swept
     from components.tune.planning import planned
 
     for name in ("trials", "gpus", "slots", "per_node", "seeds"):
@@ -92,7 +91,7 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "from": str(source),
         **planned(
-            sweep, curves, fleet, args.schedulers, Swept, rates=rates_of(config.budget), node=node, head=head,
+            sweep, curves, fleet, args.schedulers, rates=rates_of(config.budget), node=node, head=head,
             seeds=args.seeds, seed=sweep.seed,
         ),
     }  # fmt: skip
