@@ -243,6 +243,12 @@ def test_events_of_another_day_are_refused(tmp_path):
         features(cfg.workload, SPEC, tmp_path / "valid", tmp_path / "out", cfg)
 
 
+def test_ray_of_a_kind_that_cannot_do_it_is_named(tmp_path):
+    cfg = load(overrides={"home": str(tmp_path), "data": {"engine": "ray"}, "ray": {"substrate": "kuberay"}})
+    with pytest.raises(SeawayError, match=r"ray.substrate to local.*data.engine to partitions"):
+        list(spread.spread(cfg, process, [0, 1]))
+
+
 @pytest.fixture(scope="module")
 def ray():
     from components.tune.local_ray import local_ray
@@ -281,13 +287,3 @@ def refuse(number):
 
 def die(_):
     os.kill(os.getpid(), 9)
-
-
-def test_ray_of_a_kind_that_cannot_do_it_is_named(tmp_path):
-    import sys
-
-    cfg = load(overrides={"home": str(tmp_path), "data": {"engine": "ray"}, "ray": {"substrate": "kuberay"}})
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        pytest.skip("a Ray is there")
-    with pytest.raises(SeawayError, match=r"ray.substrate to local.*data.engine to partitions"):
-        list(spread.spread(cfg, process, [0, 1]))
