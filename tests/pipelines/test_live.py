@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import io
 import os
@@ -62,7 +63,7 @@ class Screen:
     """A program in a pseudo-terminal of its own; what it has drawn is kept."""
 
     def __init__(self, arguments=(), columns=100, program=RUN, **environment):
-        self.drawn = ""
+        self.drawn, self.decoder = "", codecs.getincrementaldecoder("utf-8")()
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
@@ -79,7 +80,7 @@ class Screen:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if select.select([self.master], [], [], 0.1)[0]:
-                self.drawn += os.read(self.master, 65536).decode()
+                self.drawn += self.decoder.decode(os.read(self.master, 65536))
             elif self.process.poll() is not None:
                 break
             if until and until in self.drawn:
