@@ -25,10 +25,11 @@ from typing import Any
 
 from benchmarks.scale import subject
 from benchmarks.scale.bars import Result, main
+from benchmarks.scale.sweeping import SLOTS, settled
+from seaway.hooks import resolve
 
 TARGET = 0.76
 SEEDS = 7
-SLOTS = 2
 TRIALS = 400  # more than any side needs
 LIMIT = 400.0  # seconds; who has not reached it by then counts with them
 
@@ -108,8 +109,8 @@ def sweep(folder: Path, seed: int, out: Path) -> None:
     from components.tune.step import search
     from components.tune.sweep import Hooks
 
-    config, spec = subject.configured(out, seed=seed, trials=TRIALS)
-    config = config.model_copy(update={"compute": config.compute.model_copy(update={"cpus": SLOTS})})
+    config = settled(out, seed=seed, trials=TRIALS, warm_start=0)
+    spec = resolve(config.workload.features, config.root)
     looking = Looking(config.workload.sweep.metric)
     search(config, spec, folder / "dataset", out / "sweep", hooks=Hooks(endings=(looking,)))
     (out / "reached.json").write_text(json.dumps(looking.told))

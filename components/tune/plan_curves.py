@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """``measured``: one a trial, in their order. ``noise``: how much a value moves between epochs by chance alone."""
+    """``measured``: one a trial, in their order. ``noise``: how much a value moves between epochs by chance alone.
+
+    ``lengths``: epochs that each had in the measured sweep.
+    """
 
     measured: tuple[Curve, ...]
     metric: str
     noise: float
+    lengths: tuple[int, ...] = ()
 
     def shown(self, value: float) -> float:
         """A value as the metric reads."""
@@ -58,6 +63,16 @@ class Curves:
         curve = self.measured[int(draw.integers(low, high))]
         shift = TIES * self.noise * draw.standard_normal()
         return replace(curve, values=curve.values + shift)
+
+    def around(self, seconds: float, slots: int, begin: float) -> float:
+        """What of a measured sweep's ``seconds`` its trials do not explain, one after another in ``slots`` places.
+
+        ``begin``: seconds of beginning each.
+        """
+        places = [0.0] * slots
+        for curve, length in zip(self.measured, self.lengths, strict=True):
+            heapq.heappush(places, heapq.heappop(places) + begin + float(curve.seconds[:length].sum()))
+        return max(0.0, seconds - max(places))
 
 
 def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float = 1.0) -> Curves:
@@ -90,7 +105,7 @@ def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float =
     steps = [np.diff(one.values[len(one.values) // 2 :]) for one in good if len(one.values) >= 4]
     # half of the squared difference of neighbours is the variance of each
     noise = float(np.median([np.sqrt(np.mean(s**2) / 2) for s in steps])) if steps else 0.0
-    return Curves(tuple(made), metric, noise)
+    return Curves(tuple(made), metric, noise, tuple(min(len(one.values), max_epochs) for one in whole))
 
 
 class _Measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def plan(args: argparse.Namespace) -> int:
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:
     from components.tune.budget import rates_of
-    from components.tune.needs import cores
+    from components.tune.needs import cores, slots_here
     from components.tune.plan_curves import read
     from components.tune.planning import planned
 
@@ -86,6 +87,8 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
     source = args.source or _newest(config.home)
     curves = read(source, sweep.metric, sweep.max_epochs, sweep.patience, cores(sweep.resources.cpu))
     fleet, node, head = _fleet(args, config)
+    if fleet.once == HERE_ONCE:
+        fleet = replace(fleet, once=_around(source, curves, slots_here(config)))
     if args.gpus and not sweep.resources.gpu:
         sweep = sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"gpu": 1})})
     return {
@@ -102,6 +105,15 @@ def _newest(home: Path) -> Path:
     if not tables:
         raise SeawayError(f"no finished sweep below {home}: run `seaway tune` first, or give --from trials.parquet")
     return max(tables, key=lambda file: file.stat().st_mtime)
+
+
+def _around(source: Path, curves: Any, slots: int) -> float:
+    """Seconds around the trials of a sweep here: those of the measured one, where a run has kept them."""
+    manifest = source.parent.parent.parent / "manifest.json"
+    summary = json.loads(manifest.read_text()).get("summary", {}) if manifest.exists() else {}
+    if summary.get("epochs_kept") != 0 or "seconds" not in summary:  # unknown, or of a sweep that went on
+        return HERE_ONCE
+    return curves.around(float(summary["seconds"]), min(slots, len(curves.measured)), HERE_BEGIN)
 
 
 def _fleet(args: argparse.Namespace, config: Config) -> tuple[Any, StepResources, StepResources | None]:
