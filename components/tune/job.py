@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> int:
     try:
         run(store, record, options.address, options.home)
     except SeawayError as error:
-        return _failed(store, str(error))
+        return failed(store, str(error))
     except Exception as error:
         traceback.print_exc()
-        return _failed(store, f"{type(error).__name__}: {error}")
+        return failed(store, f"{type(error).__name__}: {error}")
     return 0
 
 
@@ -103,7 +103,7 @@ def watch(store: Storage, patience: float, every: float) -> threading.Thread:
                 continue  # unreadable counts as unchanged
             if found != known:
                 known, since = found, time.monotonic()
-        _failed(store, f"nobody has waited for this sweep for {patience:.0f} s, so it has ended")
+        failed(store, f"nobody has waited for this sweep for {patience:.0f} s, so it has ended")
         os._exit(1)
 
     thread = threading.Thread(target=look, daemon=True, name="watched")
@@ -111,7 +111,7 @@ def watch(store: Storage, patience: float, every: float) -> threading.Thread:
     return thread
 
 
-def _failed(store: Storage, text: str) -> int:
+def failed(store: Storage, text: str) -> int:
     print(text, file=sys.stderr, flush=True)
     try:
         store.write(store.join("error"), text.encode())
