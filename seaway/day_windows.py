@@ -16,6 +16,8 @@ import numpy as np
 from seaway.features import MICRO, Window, micros, to_quanta, window_columns
 
 DAY_SECONDS = 86_400
+_TABLE = 1_000_000  # entries of a table of ranks that are worth it in any case: 8 MB
+_EXACT = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,39 @@ class Events:
     """A day's events in order of arrival: ``keys`` int64, ``times`` int64 microseconds, ``values``; each (n,)."""
 
     keys: np.ndarray
-    times: np.ndarray
+    times: np.ndarray | None  # None: not asked for
     values: np.ndarray
 
 
 def reach(window: Window) -> int:
     """How many days before its own a day's features can depend on."""
     return -(-window.horizon // (DAY_SECONDS * MICRO))
+
+
+class _Entities:
+    """The sorted ``keys`` of the entities that count, and the rank of any key among them."""
+
+    def __init__(self, keys: np.ndarray) -> None:
+        self.keys = keys
+        self._low = int(keys[0]) if len(keys) else 0
+        span = int(keys[-1]) - self._low + 1 if len(keys) else 0
+        self._table: np.ndarray | None = None
+        if span <= _TABLE + 4 * len(keys):  # looked up rather than searched for
+            self._table = np.full(span, -1, np.int64)
+            self._table[keys - self._low] = np.arange(len(keys))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def ranks(self, keys: np.ndarray) -> np.ndarray:
+        """int64 (n,); -1 for a key that is none of these."""
+        if not len(self):
+            return np.full(len(keys), -1, np.int64)
+        if self._table is None:
+            found = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
+            return np.where(self.keys[found] == keys, found, -1)
+        inside = (keys >= self._low) & (keys <= self.keys[-1])
+        return np.where(inside, self._table[np.where(inside, keys - self._low, 0)], -1)
 
 
 class _Day:
@@ -39,13 +67,14 @@ class _Day:
     (entities + 1,): where each entity's events begin.
     """
 
-    def __init__(self, day: int, events: Events | None, entities: np.ndarray, quantum: float) -> None:
+    def __init__(self, day: int, events: Events | None, entities: _Entities, quantum: float) -> None:
         if events is None:
             self.axis, self.total = np.empty(0, np.int64), np.zeros(1, np.int64)
             self.first = np.zeros(len(entities) + 1, np.int64)
             return
-        rank = np.minimum(np.searchsorted(entities, events.keys), max(len(entities) - 1, 0))
-        known = np.flatnonzero(entities[rank] == events.keys) if len(entities) else np.empty(0, np.int64)
+        assert events.times is not None
+        rank = entities.ranks(events.keys)
+        known = np.flatnonzero(rank >= 0)
         axis = rank[known] * DAY_SECONDS + (events.times[known] // MICRO - day * DAY_SECONDS)
         order = np.argsort(axis, kind="stable")
         self.axis, self.order = axis[order], known[order]
@@ -57,6 +86,19 @@ class _Day:
         return np.diff(self.first), np.diff(self.total[self.first])
 
 
+def _sums(events: Events, entities: _Entities, quantum: float) -> tuple[np.ndarray, np.ndarray]:
+    """As ``_Day.sums``, of a day in which no window begins or ends."""
+    rank = entities.ranks(events.keys)
+    known = rank >= 0
+    rank, quanta = rank[known], to_quanta(events.values[known], quantum)
+    count = np.bincount(rank, minlength=len(entities))
+    if np.abs(quanta).sum(dtype=np.float64) < _EXACT:  # then sums of floats are whole numbers too
+        return count, np.bincount(rank, weights=quanta, minlength=len(entities)).astype(np.int64)
+    total = np.zeros(len(entities), np.int64)
+    np.add.at(total, rank, quanta)
+    return count, total
+
+
 @dataclass(frozen=True)
 class _Before:
     """Each entity's count and quanta before a day, since some day before all that is asked for."""
@@ -66,35 +108,39 @@ class _Before:
 
 
 def window_days(
-    window: Window, first: int, last: int, load: Callable[[int], Events | None]
+    window: Window, first: int, last: int, load: Callable[[int, bool], Events | None]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The window's features of each day from ``first`` to ``last`` (days since 1970, both included), as float32 (n,).
 
-    ``load`` gives a day's events, None where there are none; it is asked for days from ``reach(window)`` before
-    ``first``. Columns are in order of arrival. In memory at once: the events of at most ``reach`` + 2 days, and
-    totals of the entities that have an event from ``first`` to ``last``.
+    ``load(day, timed)`` gives a day's events, None where there are none, times only if ``timed``; it is asked for days
+    from ``reach(window)`` before ``first``. Columns are in order of arrival. In memory at once: the events of at most
+    ``reach`` + 2 days, and totals of the entities that have an event from ``first`` to ``last``.
     """
-    present = [events.keys for day in range(first, last + 1) if (events := load(day)) is not None]
-    if not present:
+    found: np.ndarray | None = None
+    for day in range(first, last + 1):
+        if (events := load(day, False)) is not None:
+            found = np.unique(events.keys) if found is None else np.union1d(found, events.keys)
+    if found is None:
         return
-    entities = present[0][:0]
-    for keys in present:
-        entities = np.union1d(entities, keys)
-    del present
+    entities = _Entities(found)
     delay = micros(window.delay) // MICRO
     offsets = [delay, *(delay + micros(length) // MICRO for length in window.windows)]
+    edges = {(-offset // DAY_SECONDS, -(offset // DAY_SECONDS)) for offset in offsets}  # days before its own
     back = reach(window)
     days: dict[int, _Day] = {}
     before: dict[int, _Before] = {}
     total = _Before(np.zeros(len(entities), np.int64), np.zeros(len(entities), np.int64))
     for day in range(first - back, last + 1):
-        events = load(day)
-        days[day] = own = _Day(day, events, entities, window.quantum)
         before[day] = total
+        timed = day >= first or any(first <= day - edge <= last for pair in edges for edge in pair)
+        events = load(day, timed)
+        if timed:
+            days[day] = _Day(day, events, entities, window.quantum)
         if day >= first and events is not None:
             yield day, _features(window, day, offsets, days, before, len(events.keys))
-        count, quanta = own.sums()
-        total = _Before(total.count + count, total.quanta + quanta)
+        if events is not None:
+            count, quanta = days[day].sums() if timed else _sums(events, entities, window.quantum)
+            total = _Before(total.count + count, total.quanta + quanta)
         days.pop(day - back, None)
         before.pop(day - back, None)
 

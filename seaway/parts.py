@@ -8,7 +8,7 @@ A day is one of UTC; a part holds the rows of that day in the order that the who
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -80,8 +80,11 @@ def read(
     return (rows if columns is None else rows.select(list(columns))).collect()
 
 
-def day_of(moment: datetime) -> date:
-    return moment.date()
+def height(file: Path) -> int:
+    """How many rows a Parquet file has, by its footer."""
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(file).num_rows
 
 
 def day_at(number: int) -> date:

@@ -111,7 +111,7 @@ def _chunks(days: list[date], files: dict[date, Path]) -> list[list[date]]:
     chunks: list[list[date]] = []
     rows = 0
     for day in days:
-        height = pl.scan_parquet(files[day]).select(pl.len()).collect().item()
+        height = parts.height(files[day])
         if chunks and day - chunks[-1][-1] == timedelta(days=1) and rows + height <= ROWS:
             chunks[-1].append(day)
             rows += height
@@ -124,7 +124,7 @@ def _chunks(days: list[date], files: dict[date, Path]) -> list[list[date]]:
 def _split(name: str, period: Period, column: str, label: str, days: dict[date, Path], out: Path) -> dict[str, Any]:
     """Write a split's days: links to joined days; a day that the period cuts is written anew."""
     shutil.rmtree(out, ignore_errors=True)
-    count = positives = 0
+    written: list[Path] = []
     start, end = period
     for day, file in days.items():
         if not _overlap(day, period):
@@ -138,8 +138,8 @@ def _split(name: str, period: Period, column: str, label: str, days: dict[date, 
             if rows.is_empty():
                 continue
             parts.write(rows, out, day)
-        labels = pl.read_parquet(target, columns=[label])[label]
-        count, positives = count + len(labels), positives + int(labels.sum())
-    if not count:
+        written.append(target)
+    if not written:
         raise no_event(name, period)
-    return {"rows": count, "positives": positives, "start": str(start), "end": str(end)}
+    count, positives = pl.scan_parquet(written).select(pl.len(), pl.col(label).sum().alias("sum")).collect().row(0)
+    return {"rows": count, "positives": int(positives), "start": str(start), "end": str(end)}

@@ -21,7 +21,13 @@ def open_store(config: Config, features: Path) -> FeatureStore:
     from seaway.feast_store import open_feature_store
 
     home = config.home / "feast"
-    return open_feature_store(config, features, home / "registry.db", {"type": "sqlite", "path": home / "online.db"})
+    online = {"type": "sqlite", "path": home / "online.db"}
+    store = open_feature_store(config, features, home / "registry.db", online)
+    # what Feast finds by name: imported here, their code counts as that of the step
+    import seaway.feast_asof
+    import seaway.feast_transforms  # noqa: F401
+
+    return store
 
 
 def raw_columns(spec: FeatureSpec, table: pl.LazyFrame) -> list[str]:

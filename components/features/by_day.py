@@ -24,10 +24,11 @@ from seaway import parts
 from seaway.config import Config, Workload
 from seaway.day_windows import Events, reach, window_days
 from seaway.errors import SeawayError
-from seaway.features import FeatureSpec, Window, event_times, request_values
+from seaway.features import DAY, FeatureSpec, Window, event_times, request_values
 from seaway.shelf import Shelf
 
 MAIN = "features"
+Load = Callable[[int, bool], Events | None]
 
 
 def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -
     shelf.close()
     first, last = (events[edge] for edge in (min(events), max(events)))
     return {
-        "rows": pl.scan_parquet(list(events.values())).select(pl.len()).collect().item(),
+        "rows": sum(map(parts.height, events.values())),
         "first_time": str(pl.read_parquet(first, columns=[spec.time])[spec.time].min()),
         "last_time": str(pl.read_parquet(last, columns=[spec.time])[spec.time].max()),
         "days": len(events),
@@ -129,23 +130,23 @@ def compute(task: dict[str, Any]) -> None:
             parts.write(view_table(events[window.key], stamp, table), task["out"] / f"{window.view}.parquet", day)
 
 
-def _loader(window: Window, spec: FeatureSpec, files: dict[date, Path], source: str) -> Callable[[int], Events | None]:
-    def load(number: int) -> Events | None:
+def _loader(
+    window: Window, spec: FeatureSpec, files: dict[date, Path], source: str
+) -> Callable[[int, bool], Events | None]:
+    columns = pl.read_parquet_schema(next(iter(files.values())))
+
+    def load(number: int, timed: bool) -> Events | None:
         file = files.get(parts.day_at(number))
         if file is None:
             return None
-        schema = pl.read_parquet_schema(file)
-        names = [name for name in dict.fromkeys((window.key, spec.time, window.value)) if name in schema]
-        rows = pl.read_parquet(file, columns=names)
-        times = times_of(rows, spec.time)
-        if len(times) and (times[0] // _DAY != number or times[-1] // _DAY != number):
+        wanted = dict.fromkeys((window.key, window.value, *([spec.time] if timed else [])))
+        rows = pl.read_parquet(file, columns=[name for name in wanted if name in columns])
+        times = times_of(rows, spec.time) if timed else None
+        if times is not None and len(times) and (times[0] // DAY != number or times[-1] // DAY != number):
             raise SeawayError(f"{file} has events of another day: it must hold those of its own, by UTC")
         return Events(keys_of(rows, window.key, source), times, values_of(rows, window.value, source))
 
     return load
-
-
-_DAY = 86_400_000_000
 
 
 def _latest(workload: Workload, spec: FeatureSpec, latest: Any, valid: Path, out: Path, shelf: Shelf) -> None:

@@ -11,6 +11,7 @@ from components.spread import code_of
 from seaway.artifacts import atomic_write
 from seaway.config import Source
 from seaway.errors import SeawayError
+from seaway.parts import height
 from seaway.shelf import Shelf
 
 FILE, ROW, SURPLUS = "__file", "__row", "__surplus"  # SURPLUS: text beyond the last column of a CSV line
@@ -35,7 +36,7 @@ def write(name: str, source: Source, files: dict[str, Path], target: Path, shelf
                 same = pl.concat([shape, frame], how="diagonal_relaxed")
                 _sink(name, same, {label: files[label]}, temporary, part)
             shelf.keep(key, part)
-        if found := pl.scan_parquet(part).select(pl.len()).collect().item():
+        if found := height(part):
             rows += found
         else:
             part.unlink()
@@ -49,7 +50,7 @@ def _sink(name: str, frame: pl.LazyFrame, files: dict[str, Path], file: Path, ta
         frame.sink_parquet(file, compression="lz4")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _culprit(name, files) or _unreadable(name, target, error) from None
-    return pl.scan_parquet(file).select(pl.len()).collect().item()
+    return height(file)
 
 
 def _no_rows(name: str, files: dict[str, Path]) -> SeawayError:

@@ -94,6 +94,8 @@ def _twice(source: Source, judged: list[Judged]) -> pl.DataFrame:
 def _dropped(part: Judged, twice: pl.DataFrame) -> pl.DataFrame:
     """The (index, field, reason) of a stretch's rows among ``twice``."""
     index = pl.col("at") - part.stretch.offset
+    if twice.is_empty():
+        return twice.rename({"at": "index"})
     return twice.select(index.alias("index"), "field", "reason").filter(
         pl.col("index").is_between(0, part.stretch.rows, closed="left")
     )

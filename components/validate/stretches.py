@@ -13,6 +13,7 @@ from components.validate.judge import columns_to_read, explained, judge_rows, no
 from components.validate.parse import zones
 from seaway.config import Config, Source
 from seaway.errors import SeawayError
+from seaway.parts import height
 from seaway.shelf import Shelf
 
 ROWS = 500_000  # judged in one go
@@ -45,7 +46,7 @@ def _stretches(file: Path, shelf: Shelf) -> list[Stretch]:
     found: list[Stretch] = []
     offset = 0
     for part in files:
-        rows = pl.scan_parquet(part).select(pl.len()).collect().item()
+        rows = height(part)
         for start in range(0, rows, ROWS):
             size = min(ROWS, rows - start)
             found.append(Stretch(part, start, size, offset, shelf.key(shelf.digest(part), start, size)))
@@ -89,7 +90,17 @@ def judge_table(config: Config, name: str, source: Source, file: Path, work: Pat
     for task, _ in zip(tasks, spread(config, judge, tasks), strict=True):
         for kind, made in task["at"].items():
             shelf.keep(f"{task['key']}-{kind}", made)
-    return [Judged(stretch, key, at["good"], at["bad"], _facts(at["facts"])) for stretch, key, at in judged]
+    known = pl.read_parquet([at["facts"] for _, _, at in judged]).to_dicts()
+    return [
+        Judged(
+            stretch,
+            key,
+            at["good"],
+            at["bad"],
+            {**facts, "days": dict(zip(facts["days"], facts["counts"], strict=True))},
+        )
+        for (stretch, key, at), facts in zip(judged, known, strict=True)
+    ]
 
 
 def contract_of(source: Source) -> dict[str, Any]:
@@ -106,7 +117,8 @@ def judge(task: dict[str, Any]) -> None:
     facts: dict[str, Any] = {"good": good.height, "days": [days["day"]], "counts": [days["len"]]}
     if source.id:
         ids = good[source.id]
-        facts |= {"low": ids.min(), "high": ids.max(), "apart": not ids.null_count() and ids.n_unique() == len(ids)}
+        edges = good.select(pl.col(source.id).min().alias("low"), pl.col(source.id).max().alias("high"))
+        facts |= {**edges.to_dict(), "apart": not ids.null_count() and ids.n_unique() == len(ids)}
     good.write_parquet(task["at"]["good"], compression="lz4")
     explained(task["name"], found, broken).write_parquet(task["at"]["bad"])
     pl.DataFrame(facts).write_parquet(task["at"]["facts"])
@@ -114,11 +126,6 @@ def judge(task: dict[str, Any]) -> None:
 
 def rows_of(file: Path, start: int, rows: int, columns: list[str]) -> pl.DataFrame:
     return pl.scan_parquet(file).slice(start, rows).select(columns).collect()
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    record = pl.read_parquet(file).row(0, named=True)
-    return record | {"days": dict(zip(record["days"], record["counts"], strict=True))}
 
 
 def _zoned(source: Source, schema: pl.Schema, stretches: list[Stretch], work: Path, shelf: Shelf) -> dict[str, bool]:

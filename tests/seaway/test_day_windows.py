@@ -17,10 +17,10 @@ def by_day(window, keys, times, values, first=None, last=None):
     """{day: features} of the days from ``first`` to ``last``; and which days were read."""
     days, asked = times // DAY, set()
 
-    def load(day):
+    def load(day, timed):
         asked.add(day)
         rows = days == day
-        return Events(keys[rows], times[rows], values[rows]) if rows.any() else None
+        return Events(keys[rows], times[rows] if timed else None, values[rows]) if rows.any() else None
 
     first, last = (days.min() if first is None else first), (days.max() if last is None else last)
     return dict(window_days(window, int(first), int(last), load)), asked
@@ -55,15 +55,16 @@ EVENTS = st.lists(
     st.sampled_from([("1d", "3d"), ("6h", "24h", "60h"), ("1s", "4d")]),
     st.booleans(),
     st.integers(-3, 20_000),
+    st.sampled_from([1, 10**12]),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_day_is_as_in_the_whole_table(events, delay, lengths, current, start):
+def test_every_day_is_as_in_the_whole_table(events, delay, lengths, current, start, apart):
     # on whole hours, so that windows end exactly on events and on midnights; before 1970 too
     rows = sorted(((start * DAY + h * HOUR + us, i), k, v) for i, (k, h, us, v) in enumerate(events))
     times = np.array([t for (t, _), _, _ in rows], dtype=np.int64)
-    keys = np.array([k for _, k, _ in rows], dtype=np.int64)
+    keys = np.array([k for _, k, _ in rows], dtype=np.int64) * apart  # ranks by table, and by search
     values = np.array([v / 100 for _, _, v in rows])
-    names = {"count": "n{n}_", "mean": "m{n}_"} if len(set(n[:-1] for n in lengths)) == len(lengths) else {}
+    names = {"count": "n{n}_", "mean": "m{n}_"} if len({n[:-1] for n in lengths}) == len(lengths) else {}
     window = dataclasses.replace(WINDOW, delay=delay, windows=lengths, include_current=current, **names)
     wanted = whole(window, keys, times, values)
     same(by_day(window, keys, times, values)[0], wanted)
@@ -80,6 +81,17 @@ def test_values_that_floats_cannot_add_exactly():
     for delay in ("0d", "3d"):
         window = dataclasses.replace(WINDOW, delay=delay, windows=("1d", "7d"))
         same(by_day(window, keys, times, values)[0], whole(window, keys, times, values))
+
+
+def test_sums_beyond_whole_floats():
+    """Of a day in which no window of the last day begins or ends, 2^53 quanta and one more."""
+    times = np.array([0, 1, 2, 30, 31]) * DAY // 10
+    values = np.array([2.0**53, 1, 1, 1, 1])
+    window = dataclasses.replace(WINDOW, quantum=1.0, windows=("1d", "4d"))
+    keys, last = np.zeros(5, np.int64), 3
+    found, _ = by_day(window, keys, times, values, first=last, last=last)
+    assert found[last]["m4_" if "m4_" in found[last] else "m4"][-1] == np.float32((2**53 + 3) / 4)
+    same(found, {last: whole(window, keys, times, values)[last]})
 
 
 def test_nothing_to_compute():
