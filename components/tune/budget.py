@@ -8,7 +8,7 @@ from typing import Any
 
 from seaway import cost
 from seaway.config import Budget, Config, StepResources
-from seaway.spend import Rates, Use, cores, rates, used, worth
+from seaway.spend import Rates, Use, cores, rates, spent, worth
 
 
 def rates_of(budget: Budget) -> Rates:
@@ -40,17 +40,20 @@ class Within:
         self._since = clock()
 
     def must_end(self, records: Sequence[Mapping[str, Any]]) -> str:
-        usd = {r["index"]: self._rates.usd(used(r, self._resources)) for r in records}
+        now = spent(records, self._resources, self._rates)
         before = sum(self._rates.usd(self._kept(r)) for r in records)
-        total = before + max(sum(usd.values()) - before, self._held * (self._clock() - self._since) / 3600)
-        running = [r for r in records if r["status"] == "running"]
-        known = [usd[r["index"]] / len(r["epochs"]) for r in records if r["epochs"]]
-        dearest = max(known, default=0.0)
-        more = sum(usd[r["index"]] / len(r["epochs"]) if r["epochs"] else dearest for r in running)
+        total = before + max(now - before, self._held * (self._clock() - self._since) / 3600)
+        dearest = max(map(self._epoch, records), default=0.0)
+        more = sum(self._epoch(r) or dearest for r in records if r["status"] == "running")
         if total + more <= self._limit:
             return ""
         ahead = f", and the next epochs of the running trials cost {worth(more)} more" if total < self._limit else ""
         return f"{at_limit(self._limit)}: {worth(total)} are spent{ahead}"
+
+    def _epoch(self, record: Mapping[str, Any]) -> float:
+        """USD of one more epoch of a trial, by those that it has had; 0 before the first."""
+        epochs = record["epochs"]
+        return self._rates.usd(Use.of(self._resources, epochs[-1]["seconds"] / len(epochs))) if epochs else 0.0
 
     def _kept(self, record: Mapping[str, Any]) -> Use:
         """What the epochs used that earlier runs of the sweep have trained."""

@@ -34,7 +34,7 @@ def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: b
         raise SeawayError("ray.substrate is kuberay, whose pods share no files: set storage.uri, such as s3://bucket/x")
     slots = min(rayjob.slots(config), config.workload.sweep.trials)
     at = store.join("sweeps", sweep_key(config, spec, dataset, slots))
-    name = f"sweep-{record_hash([at, config.workload.sweep.trials, _made_by(config)])[:12]}"
+    name = f"sweep-{record_hash([at, _until(config), _made_by(config)])[:12]}"
     mine = f"{at}/{name}"
     if not resume or not store.exists(f"{mine}/result"):
         with tempfile.TemporaryDirectory(prefix="seaway-sweep-") as folder:
@@ -51,6 +51,12 @@ def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: b
         for file in ("best.json", "trials.parquet"):
             place(made / file, out / file)
         return read_json(made / "summary.json")
+
+
+def _until(config: Config) -> list[Any]:
+    """When the sweep ends: with another end it is another job, which goes on from the same checkpoints."""
+    sweep = config.workload.sweep
+    return [sweep.trials, sweep.stop.model_dump(mode="json"), config.budget.limit]
 
 
 def _made_by(config: Config) -> dict[str, str]:

@@ -11,10 +11,11 @@ import pytest
 from components.steps import within_budget
 from components.tune import progress as told
 from components.tune.budget import Within, held, within
+from components.tune.cluster import _until
 from components.tune.progress import Progress
 from components.tune.snapshot import POINTS, Sight, line, snapshot, thinned
 from seaway import progress
-from seaway.artifacts import write_json
+from seaway.artifacts import record_hash, write_json
 from seaway.config import StepResources, load
 from seaway.spend import Rates
 
@@ -149,3 +150,10 @@ def test_a_result_that_the_budget_ended_holds_as_long_as_the_limit_is_the_same(t
     ended = Within(7.0, DOLLAR_A_SECOND, ONE).must_end(RECORDS)
     assert gone(7.0, ended) == "" and gone(None, "") == "" and gone(1.0, "") == ""
     assert "another now" in gone(9.0, ended) and "another now" in gone(None, ended)
+
+
+def test_a_sweep_elsewhere_with_another_limit_is_another_job():
+    def job(**more):
+        return record_hash(_until(load(overrides={"budget": {"cpu_hour": 1.0, **more}})))
+
+    assert job() == job() and len({job(), job(limit=1.0), job(limit=2.0)}) == 3
