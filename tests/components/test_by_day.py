@@ -225,6 +225,26 @@ def test_without_incremental_every_day_is_computed_and_nothing_is_kept(tmp_path,
     assert not (tmp_path / "home" / "parts").exists()
 
 
+def test_splits_that_begin_and_end_within_a_day(made, tmp_path):
+    """A valid split of 36 hours; so those before it begin and end at noon."""
+    hours = {"workload": {"split": {"valid": "36h"}}}
+    at_once = tmp_path / "features"
+    at_once.mkdir()
+    for table in ("features", "spending", "returns", "rating"):
+        pl.read_parquet(made / "out" / "features" / f"{table}.parquet").write_parquet(at_once / f"{table}.parquet")
+    found = {}
+    for engine, folder in (("memory", at_once), ("partitions", made / "out" / "features")):
+        settings = {"home": str(tmp_path / engine), "data": {"engine": engine}, **hours}
+        found[engine] = dataset(
+            load(workload=world.WORKLOAD, overrides=settings), SPEC, folder, tmp_path / "out" / engine
+        )
+    for name in ("sweep_train", "valid", "train", "test", "replay"):
+        mine, theirs = (pl.read_parquet(tmp_path / "out" / e / f"{name}.parquet") for e in ("partitions", "memory"))
+        assert mine.equals(theirs), name
+        assert found["memory"][name] == found["partitions"][name]
+    assert found["memory"]["sweep_train"]["end"].endswith("12:00:00")
+
+
 def test_tables_of_another_engine_are_refused(tmp_path, raw):
     built(config(tmp_path / "memory home", "memory", raw), tmp_path / "memory")
     cfg = config(tmp_path / "home", raw=raw)

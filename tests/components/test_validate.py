@@ -160,6 +160,12 @@ def test_of_rows_with_the_same_id_the_first_good_one_is_kept(tmp_path):
     assert quarantine.select("row", "reason").rows() == [(1, "below 0"), (3, "duplicated id; the first row is kept")]
 
 
+def test_an_id_that_ends_a_stretch_and_begins_the_next_is_found(tmp_path):
+    good, quarantine, _ = run_csv(tmp_path, *(f"{i},2024-01-0{n + 1},1,,0" for n, i in enumerate((1, 2, 3, 3, 4, 5))))
+    assert good["id"].to_list() == [1, 2, 3, 4, 5]
+    assert quarantine["row"].to_list() == [4]
+
+
 def test_a_row_with_two_bad_values_is_one_row_and_two_findings(tmp_path):
     _, quarantine, summary = run_csv(tmp_path, GOOD, "8,2024-01-01,-1,,9")
     assert quarantine.select("row", "field").rows() == [(2, "amount"), (2, "label")]
