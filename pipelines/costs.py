@@ -9,7 +9,7 @@ from typing import Any
 
 from components.tune.budget import held, rates_of
 from seaway.artifacts import read_json
-from seaway.config import Config, StepResources
+from seaway.config import Config, StepResources, Sweep
 from seaway.spend import Forecast, Rates, Use, cores
 
 RECENT = 3  # runs that a forecast goes by
@@ -23,9 +23,18 @@ def known_by(config: Config) -> dict[str, Any]:
     return {
         "data": sources,
         "place": config.ray.substrate if not config.pipeline.host else f"{config.ray.substrate}, pods",
-        "sweep": {"max_epochs": sweep.max_epochs, "scheduler": sweep.scheduler, "trials": sweep.trials,
-                  "cpu": cores(sweep.resources)},
-    }  # fmt: skip
+        "sweep": {
+            "scheduler": sweep.scheduler,
+            "max_epochs": sweep.max_epochs,
+            "epochs": _epochs(sweep),
+            "cpu": cores(sweep.resources),
+        },
+    }
+
+
+def _epochs(sweep: Sweep) -> int:
+    """At the most, of all trials."""
+    return (sweep.population if sweep.scheduler == "pbt" else sweep.trials) * sweep.max_epochs
 
 
 def cost_of(step: Step, config: Config) -> dict[str, float]:
@@ -85,15 +94,16 @@ def foretold(name: str, config: Config, records: list[dict[str, Any]]) -> Foreca
 
 
 def _sweep(config: Config, rates: Rates, step: Step, record: Mapping[str, Any]) -> Forecast:
-    """As an earlier sweep: seconds an epoch, and of the epochs that a trial may have the same part, if all is alike."""
+    """As an earlier sweep: seconds an epoch, and of the epochs that there may be the same part, if all is alike."""
     sweep, before, summary = config.workload.sweep, record["sweep"], step["summary"]
-    epochs = max(1, summary["epochs_trained"] + summary["epochs_kept"])
-    share = epochs / max(1, summary["trials"] * before["max_epochs"])
-    most = sweep.trials * sweep.max_epochs
-    expected = most * (share if sweep.scheduler == before["scheduler"] else 1.0)
+    epochs, most = max(1, summary["epochs_trained"] + summary["epochs_kept"]), _epochs(sweep)
+    alike = sweep.scheduler == before["scheduler"] and not summary.get("ended")
+    expected = most * (epochs / before["epochs"] if alike else 1.0)
+    # one that went on from an earlier one's epochs did not take the time of all of them
+    took = max(_work_seconds(step), summary["cpu_seconds"] / before["cpu"] / (summary.get("slots") or 1))
 
     def of(factor: float) -> tuple[float, Use, float]:
-        seconds = _work_seconds(step) * factor
+        seconds = took * factor
         told = (Use.read(summary) or Use()) * factor
         scaled = {"name": "tune", "summary": {"cpu_seconds": told.cpu_seconds, "gpu_seconds": told.gpu_seconds}}
         use, usd = _worked(scaled, seconds, config, rates)
@@ -111,7 +121,7 @@ def _worked_before(name: str, records: list[dict[str, Any]]) -> Iterator[tuple[S
         for step in record.get("steps") or []:
             if step["name"] != name or step.get("status") not in ("done", "skipped") or not _work_seconds(step):
                 continue
-            if name == "tune" and "epochs_trained" not in (step.get("summary") or {}):
+            if name == "tune" and not {"epochs_trained", "cpu_seconds"} <= set(step.get("summary") or {}):
                 continue
             key = step.get("key") or record["run"]
             if key not in seen:

@@ -16,7 +16,7 @@ from seaway.config import load
 from seaway.spend import Use
 
 PRICED = {"cpu_hour": 3.6, "gpu_hour": 36.0}  # a tenth of a cent, and a cent, a second
-SUMMARY = {"epochs_trained": 80, "epochs_kept": 0, "trials": 8, "cpu_seconds": 160.0, "gpu_seconds": 0.0}
+SUMMARY = {"epochs_trained": 80, "epochs_kept": 0, "trials": 8, "cpu_seconds": 160.0, "gpu_seconds": 0.0, "slots": 2}
 
 
 def config(tmp_path, **more):
@@ -94,6 +94,27 @@ def test_a_sweeps_forecast_follows_its_trials_and_epochs(tmp_path):
     assert ahead.most_usd == pytest.approx(2 * ahead.usd)
     whole = config(tmp_path, workload={"sweep": {"trials": 8, "max_epochs": 20, "scheduler": "none"}})
     assert foretold("tune", whole, history(whole)).seconds == pytest.approx(200.0)  # nothing is stopped early
+
+
+def test_a_sweep_that_only_went_on_foretells_the_time_of_all_its_epochs(tmp_path):
+    found = config(tmp_path, workload={"sweep": {"trials": 8, "max_epochs": 20}})
+    went_on = SUMMARY | {"epochs_trained": 5, "epochs_kept": 75}
+    kept(found, "20260101", step("tune", 12.0, summary=went_on))
+    assert foretold("tune", found, history(found)).seconds == pytest.approx(80.0)  # 160 core-seconds in two slots
+
+
+def test_a_sweep_that_was_ended_says_nothing_of_how_many_epochs_there_will_be(tmp_path):
+    found = config(tmp_path, workload={"sweep": {"trials": 8, "max_epochs": 20}})
+    ended = SUMMARY | {"epochs_trained": 40, "cpu_seconds": 80.0, "ended": "budget.limit is 1.00 USD: …"}
+    kept(found, "20260101", step("tune", 50.0, summary=ended))
+    assert foretold("tune", found, history(found)).seconds == pytest.approx(200.0)  # all 160 epochs
+
+
+def test_a_population_has_as_many_epochs_as_members_times_epochs(tmp_path):
+    sweep = {"scheduler": "pbt", "population": 4, "max_epochs": 20, "trials": 8}
+    found = config(tmp_path, workload={"sweep": sweep})
+    kept(found, "20260101", step("tune", 100.0, summary=SUMMARY | {"trials": 20}))
+    assert foretold("tune", found, history(found)).seconds == pytest.approx(100.0)
 
 
 def test_a_limit_is_the_most_that_a_sweep_may_cost(tmp_path):
