@@ -76,13 +76,13 @@ class Records:
             seen.failures = trial.num_failures
             seen.seconds += time.time() - seen.since  # what was done since and is lost
             seen.since = time.time()
-            if begun_again(trial):
-                return
             error = _error_of(trial)
             cause = getattr(error, "cause", None)
             if isinstance(cause, CheckpointError):
-                self.fault = str(cause)
-                return  # the trial's end is not its own
+                self.fault = str(cause)  # not the trial's own: another one, or another attempt, would fare no better
+                return
+            if begun_again(trial):
+                return
             seen.error = explained(error)
         if seen.over:
             return

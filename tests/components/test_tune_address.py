@@ -25,7 +25,7 @@ from seaway.errors import SeawayError
 
 from .test_tune_faults import LONGER, Sweeping, kill, sweep_of, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 REWRITE = """
 import json, sys
 from ray._raylet import GcsClient

@@ -306,6 +306,7 @@ def check_as_if_nothing_had_happened(sweeping, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine a start of Ray takes a minute
 @pytest.mark.parametrize("names", [("raylet",), ("gcs_server",), ("",)], ids=["raylet", "gcs", "all"])
 def test_rays_own_servers_are_killed_and_the_sweep_goes_on(names, toy, toy_dataset, whole, tmp_path, capfd):
     config, spec = toy(sweep=LONGER)
@@ -321,6 +322,7 @@ def test_rays_own_servers_are_killed_and_the_sweep_goes_on(names, toy, toy_datas
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine a start of Ray takes a minute
 def test_a_full_disk_loses_no_finished_trial(toy, toy_dataset, whole, tmp_path):
     config, spec = toy(sweep=LONGER)
     with small_disk(tmp_path / "disk", "size=2m") as disk:
@@ -342,6 +344,7 @@ def test_a_full_disk_loses_no_finished_trial(toy, toy_dataset, whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine a start of Ray takes a minute
 def test_who_stops_a_sweep_keeps_it_and_is_told_how_to_go_on(toy, toy_dataset, whole, tmp_path):
     config, spec = toy(sweep=LONGER)
     out = tmp_path / "out"
