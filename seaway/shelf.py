@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ class Shelf:
         if not self.has(key):
             return False
         place(self._file(key), target)
+        if not target.exists():
+            return False  # another run has just cleared it away
         with self._lock:
             self._used[key] = self._kept[key]
             self.taken += 1
@@ -78,14 +79,13 @@ class Shelf:
         with self._lock:
             self._used[key] = self._kept[key] = mark
 
-    def close(self, also: Iterable[str] = ()) -> None:
-        """The run has ended well: forget what it has not used, but for the keys in ``also``."""
+    def close(self) -> None:
+        """The run has ended well: forget what it has not used."""
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        kept = self._used | {key: self._kept[key] for key in also if key in self._kept}
-        write_json(self._folder / INDEX, {"kept": kept, "hashes": self._hashes})
-        names = {self._file(key).name for key in kept} | {INDEX}
+        write_json(self._folder / INDEX, {"kept": self._used, "hashes": self._hashes})
+        names = {self._file(key).name for key in self._used} | {INDEX}
         for file in self._folder.iterdir():
             if file.name not in names and not file.name.startswith("."):
                 file.unlink(missing_ok=True)
