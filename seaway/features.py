@@ -24,6 +24,7 @@ from seaway.config import duration
 
 MICRO = 1_000_000
 DAY = 86_400 * MICRO
+HASH_KEY = "seaway.feature_hash"  # in the metadata of a Parquet file: the FeatureSpec.hash that its features are of
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,11 @@ def part(table: Path, day: date) -> Path:
     return table / f"{day.isoformat()}{SUFFIX}"
 
 
-def write(frame: pl.DataFrame, table: Path, day: date) -> Path:
-    """Write the part of a day, whole or not at all; rows are taken as they are."""
+def write(frame: pl.DataFrame, table: Path, day: date, metadata: dict[str, str] | None = None) -> Path:
+    """Write the part of a day, whole or not at all; rows are taken as they are. ``metadata``: of the Parquet file."""
     file = part(table, day)
     with atomic_write(file) as temporary:
-        frame.write_parquet(temporary, compression="lz4")
+        frame.write_parquet(temporary, compression="lz4", metadata=metadata)
     return file
 
 

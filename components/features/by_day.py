@@ -24,7 +24,7 @@ from seaway import parts
 from seaway.config import Config, Workload
 from seaway.day_windows import Events, reach, window_days
 from seaway.errors import SeawayError
-from seaway.features import DAY, FeatureSpec, Window, event_times, request_values
+from seaway.features import DAY, HASH_KEY, FeatureSpec, Window, event_times, request_values
 from seaway.shelf import Shelf
 
 MAIN = "features"
@@ -125,7 +125,8 @@ def compute(task: dict[str, Any]) -> None:
         for _, table in computed_windows:
             computed |= table
         stamp = pl.Series("event_timestamp", event_times(times)).cast(pl.Datetime("us"))
-        parts.write(main_table(workload, spec, events, stamp, computed), task["out"] / f"{MAIN}.parquet", day)
+        main = main_table(workload, spec, events, stamp, computed)
+        parts.write(main, task["out"] / f"{MAIN}.parquet", day, {HASH_KEY: spec.hash})
         for window, (_, table) in zip(spec.windows, computed_windows, strict=True):
             parts.write(view_table(events[window.key], stamp, table), task["out"] / f"{window.view}.parquet", day)
 

@@ -23,7 +23,7 @@ from components.spread import in_parts
 from seaway.artifacts import atomic_write
 from seaway.config import Config, Workload
 from seaway.errors import SeawayError
-from seaway.features import FeatureSpec, event_times, request_values, window_table
+from seaway.features import HASH_KEY, FeatureSpec, event_times, request_values, window_table
 
 
 def features(
@@ -69,7 +69,7 @@ def _at_once(workload: Workload, spec: FeatureSpec, valid: Path, out: Path) -> d
     for table in windows:
         computed |= table
     stamp = pl.Series("event_timestamp", event_times(times)).cast(pl.Datetime("us"))
-    _write(main_table(workload, spec, events, stamp, computed), out / "features.parquet")
+    _write(main_table(workload, spec, events, stamp, computed), out / "features.parquet", {HASH_KEY: spec.hash})
     for window, table in zip(spec.windows, windows, strict=True):
         _write(view_table(events[window.key], stamp, table), out / f"{window.view}.parquet")
     for latest in spec.latest:
@@ -85,6 +85,6 @@ def _read(valid: Path, source: str) -> pl.DataFrame:
     return pl.read_parquet(file)
 
 
-def _write(frame: pl.DataFrame, file: Path) -> None:
+def _write(frame: pl.DataFrame, file: Path, metadata: dict[str, str] | None = None) -> None:
     with atomic_write(file) as temporary:
-        frame.write_parquet(temporary, compression="lz4")
+        frame.write_parquet(temporary, compression="lz4", metadata=metadata)

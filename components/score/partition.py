@@ -1,8 +1,8 @@
-"""One partition scored: rows in, one Parquet file and its prediction log out, whole and once.
+"""One partition scored: rows in, one Parquet file of predictions out, whole and once.
 
-Below the output's place: ``scores/<partition>.parquet``, ``log/<partition>.jsonl`` and, written last,
-``manifests/<partition>.json``, which says of what they were made. The old manifest goes before its files are replaced:
-a partition with a manifest is whole.
+Below the output's place: ``scores/<partition>.parquet``, if asked for ``log/<partition>.jsonl``, and, written last,
+``manifests/<partition>.json``, which says of what they were made and has their hashes. The old manifest goes before its
+files are replaced: a partition with a manifest whose hashes fit is whole.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,16 @@ REASONS = 3
 
 @dataclass(frozen=True)
 class Wish:
-    """What to do with each row. ``id`` and ``time``: columns that are handed on; ``explain``: no, decided or all."""
+    """What to do with each row. ``id`` and ``time``: columns that are handed on; ``explain``: no, decided or all.
+
+    ``log``: also as the lines of a server's prediction log.
+    """
 
     id: str
     time: str
     batch: int
     explain: str = "no"
+    log: bool = False
 
 
 def key_of(model: Model, wish: Wish) -> str:
@@ -48,6 +53,7 @@ def key_of(model: Model, wish: Wish) -> str:
     from importlib.metadata import version
 
     about = [FORMAT, model.digest, model.version, model.run, model.feature_hash, wish.id, wish.time, wish.explain]
+    about += [wish.log]
     return record_hash([*about, version("onnxruntime")])
 
 
@@ -91,7 +97,8 @@ def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
     table = _table(handed, probability, sound, model)
     if wish.explain != "no":
         table = table.with_columns(_reasons(running, features, table["decision"].to_numpy(), wish, model, spec, sound))
-    files = {f"log/{part.name}.jsonl": _log(table, wish.id), f"scores/{part.name}.parquet": _parquet(table)}
+    files = {f"log/{part.name}.jsonl": _log(table, wish.id)} if wish.log else {}
+    files[f"scores/{part.name}.parquet"] = _parquet(table)
     if before:
         out.remove(f"manifests/{part.name}.json")
     for name, data in files.items():
@@ -105,6 +112,7 @@ def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
         "decided": int((table["decision"] == 1).sum()),
         "unscored": int((~sound).sum()),
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "scored": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "seconds": round(time.perf_counter() - began, 3),
     }
     out.write(f"manifests/{part.name}.json", canonical_json(manifest).encode())
@@ -182,7 +190,7 @@ def _reasons(
 
 
 def _log(table: pl.DataFrame, identity: str) -> bytes:
-    """The prediction log: as a server's lines (serving/prediction_log.py), and the run and the features' hash."""
+    """As the lines of a server's log (serving/prediction_log.py), with the run and the features' hash."""
     import polars as pl
 
     lines = table.filter(pl.col("probability").is_not_null()).select(

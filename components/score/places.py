@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from seaway.artifacts import atomic_write, content_hash, sync_folder
+from seaway.artifacts import atomic_write, content_hash
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.object_store import parts
@@ -58,7 +58,7 @@ class Place:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole and durably, over one that is there. Raises SeawayError that says where and why."""
+        """Write a file whole or not at all, over one that is there. Raises SeawayError that says where and why."""
         if self.remote:
             self._store.write(self.name(name), data)
             return
@@ -66,7 +66,6 @@ class Place:
         try:
             with atomic_write(path) as temporary:
                 temporary.write_bytes(data)
-            sync_folder(path.parent)
         except OSError as error:
             raise SeawayError(f"{path} cannot be written: {error.strerror}; make room, or give another --out") from None
 

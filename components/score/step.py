@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,17 @@ def destination(config: Config) -> Place:
     return Place.of(config, config.scoring.out or (store.join("scores") if store else str(config.home / "scores")))
 
 
-def score_table(config: Config, model: models.Model, table: Place, out: Place) -> dict[str, Any]:
-    """Score every partition of ``table`` that is not done yet, below ``out``.
+def score_table(
+    config: Config, model: models.Model, table: Place, out: Place, tell: Callable[[str], object] = progress.say
+) -> dict[str, Any]:
+    """Score every partition of ``table`` that is not done yet, below ``out``. ``tell`` gets lines of progress.
 
     Writes ``summary.json`` there. Raises SeawayError that names the partitions that cannot be scored; the others are
     done then, and the same call goes on with these.
     """
     began, settings = time.perf_counter(), config.scoring
     source = config.workload.sources[config.workload.source]
-    wish = Wish(source.id or "row", source.time, settings.batch, settings.explain)
+    wish = Wish(source.id or "row", source.time, settings.batch, settings.explain, settings.log)
     lock = config.home / "locks" / f"score-{record_hash([out.root])[:16]}.lock"
     with alive.hold(lock, f"another process is scoring into {out.name()}: wait for it, or give another --out"):
         parts = partitions(table, model.spec, _date(settings.start), _date(settings.end))
@@ -63,8 +65,12 @@ def score_table(config: Config, model: models.Model, table: Place, out: Place) -
             out.clear(below)
         kept, todo = _sorted_out(parts, out, key_of(model, wish))
         words = f"{len(kept)} are done already" if kept else f"{workers(config)} at a time"
-        progress.say(f"score: version {model.version}, {len(parts)} partitions into {out.name()}, {words}")
-        done, failed, meter = list(kept), {}, Meter(parts, kept)
+        tell(f"score: version {model.version}, {len(parts)} partitions into {out.name()}, {words}")
+        if todo and config.ray.substrate == "kuberay":
+            from components.score.cluster import by_job
+
+            return by_job(config, model, table, parts, wish, out)
+        done, failed, meter = list(kept), {}, Meter(parts, kept, tell)
         for part, result in scored(config, todo, out, wish, model) if todo else ():
             if isinstance(result, str):
                 failed[part.name] = result
@@ -103,7 +109,8 @@ def _sorted_out(parts: Sequence[Part], out: Place, key: str) -> tuple[list[dict[
 class Meter:
     """Lines of progress with the rows a second and the time left."""
 
-    def __init__(self, parts: Sequence[Part], kept: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, parts: Sequence[Part], kept: Sequence[dict[str, Any]], tell: Callable[[str], object]) -> None:
+        self._tell = tell
         rows = [part.rows for part in parts]
         self._all = sum(rows) - sum(m["rows"] for m in kept) if None not in rows else None
         self._parts, self._before = len(parts), len(kept)
@@ -119,7 +126,7 @@ class Meter:
             self.began = self._told = now - (0.0 if isinstance(result, str) else result["seconds"])
         if now - self._told >= EVERY_S:
             self._told = now
-            progress.say(self.line(now - self.began))
+            self._tell(self.line(now - self.began))
 
     def line(self, seconds: float) -> str:
         """For example: ``score: 12 of 183 partitions, 114,000 of 1,754,155 rows, 95,000 a second, about 17 s left``."""

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.score.places import Place
 from seaway.errors import SeawayError
-from seaway.features import FeatureSpec
+from seaway.features import HASH_KEY, FeatureSpec
 
 if TYPE_CHECKING:
     import polars as pl
 
 MAIN, SUFFIX = "features.parquet", ".parquet"
-HASH = "seaway.feature_hash"  # key of a Parquet file's own metadata: of which definitions its features are
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def read(part: Part, spec: FeatureSpec, feature_hash: str, also: Iterable[str]) 
 
     source = part.place.source(part.file)
     with told(str(part)):
-        claimed = pl.read_parquet_metadata(source).get(HASH, feature_hash)
+        claimed = pl.read_parquet_metadata(source).get(HASH_KEY, feature_hash)
         schema = pl.read_parquet_schema(source)
     if claimed != feature_hash:
         raise SeawayError(
@@ -161,7 +160,7 @@ def read(part: Part, spec: FeatureSpec, feature_hash: str, also: Iterable[str]) 
         frame = rows.select(wanted).collect()
     for view in joins:
         frame = _join(frame, view, part.views[view.view])
-    return frame.with_columns(pl.col(name).cast(pl.Float32) for name in spec.names)
+    return frame.with_columns(pl.col(n).cast(pl.Float32) for n in spec.names if frame.schema[n] != pl.Float32)
 
 
 def _join(frame: pl.DataFrame, view: Any, table: str) -> pl.DataFrame:

@@ -35,6 +35,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--explain", nargs="?", const="decided", choices=("decided", "all"),
         help="reasons beside the scores: of the rows that are decided on (default), or of all, which takes long",
     )  # fmt: skip
+    verb.add_argument("--log", action="store_true", help="write predictions as JSON lines too, as servers log them")
     verb.add_argument("--json", action="store_true", help="print the summary as JSON at the end")
     verb.add_argument("--compile", type=Path, metavar="FILE", help="write the pipeline as KFP IR YAML, score nothing")
     verb.set_defaults(call=score)
@@ -71,6 +72,7 @@ def _configured(args: argparse.Namespace) -> options.Config:
         except ValueError:
             raise SeawayError(f"--to {args.last!r} is no day: write it as 2018-04-01") from None
     given = {"version": args.version, "out": args.out, "start": args.start, "end": last, "explain": args.explain}
+    given["log"] = args.log
     return options.config(args, scoring={name: value for name, value in given.items() if value})
 
 

@@ -143,6 +143,7 @@ class Scoring(Section):
     start: str | None = None  # the first day that is scored, such as 2018-04-01, UTC; None: all
     end: str | None = None  # the first day after those
     explain: Literal["no", "decided", "all"] = "no"  # rows that get reasons; each costs hundreds of scores
+    log: bool = False  # write predictions as the lines of a server's log too
     batch: int = Field(default=1024, ge=1)  # rows at a time: more do not fit a core's cache
     workers: int | None = Field(default=None, ge=1)  # None: one a CPU
 

@@ -25,10 +25,9 @@ from components.score.model import load
 from components.score.partition import known
 from components.score.places import Place
 from components.score.step import destination, score, score_table
-from components.score.table import HASH
 from seaway import scorer
 from seaway.errors import SeawayError
-from seaway.features import vector
+from seaway.features import HASH_KEY, vector
 from seaway.registry import Registry
 
 
@@ -117,7 +116,7 @@ def test_a_rows_score_does_not_hang_on_its_neighbours(world, sizes):
 def test_a_partition_has_one_file_its_log_and_what_they_are_of(world, tmp_path):
     config, spec = world
     rows = table()
-    summary = run(config, write_days(rows, tmp_path / "data"), tmp_path / "out")
+    summary = run(config, write_days(rows, tmp_path / "data"), tmp_path / "out", log=True)
     assert (summary["partitions"], summary["scored"], summary["rows"]) == (3, 3, 300)
     day = pl.read_parquet(tmp_path / "out" / "scores" / "2024-01-02.parquet")
     assert day.columns == ["id", "at", "probability", "decision", "model_version", "run", "feature_hash"]
@@ -137,13 +136,13 @@ def test_a_partition_has_one_file_its_log_and_what_they_are_of(world, tmp_path):
 def test_what_is_done_is_left_alone_and_what_has_changed_is_done_again(world, tmp_path):
     config, _ = world
     data, out = write_days(table(), tmp_path / "data"), tmp_path / "out"
-    run(config, data, out)
+    run(config, data, out, log=True)
     before, scores = stamps(out), (out / "scores" / "2024-01-02.parquet").read_bytes()
 
     def again(**scoring) -> tuple[int, set[str]]:
         """Partitions scored, and those of which a file is another one now."""
         nonlocal before
-        summary = run(config, data, out, **scoring)
+        summary = run(config, data, out, log=True, **scoring)
         now = stamps(out)
         changed = {Path(name).stem for name in now if now[name] != before.get(name)}
         before = now
@@ -214,7 +213,7 @@ def test_rows_without_a_finite_feature_have_no_score_and_are_counted(world, tmp_
         speed=pl.when(pl.col("id") % 10 == 4).then(None).otherwise("speed"),
     )
     run(config, write_days(rows, tmp_path / "data"), tmp_path / "out")
-    summary = run(config, write_days(odd, tmp_path / "odd"), tmp_path / "odd-out")
+    summary = run(config, write_days(odd, tmp_path / "odd"), tmp_path / "odd-out", log=True)
     assert summary["unscored_rows"] == 10
     left, right = (pl.read_parquet(tmp_path / name / "scores") for name in ("out", "odd-out"))
     there = right["probability"].is_not_null()
@@ -252,7 +251,7 @@ def test_one_partition_that_cannot_be_scored_holds_no_other_up(world, tmp_path):
 
 def test_features_of_other_definitions_are_refused(world, tmp_path, toy_hooks):
     config, spec = world
-    table().write_parquet(tmp_path / "other.parquet", metadata={HASH: "f" * 64})
+    table().write_parquet(tmp_path / "other.parquet", metadata={HASH_KEY: "f" * 64})
     with pytest.raises(SeawayError, match=f"of hash ffffffffffff..., the version was trained on {spec.hash[:12]}"):
         run(config, tmp_path / "other.parquet", tmp_path / "out")
     changed = type(spec)(**{**spec.__dict__, "version": "toy_v2"})
@@ -319,3 +318,45 @@ def test_object_storage_gives_and_takes(world, tmp_path, monkeypatch):
         one = run(away, f"s3://{BUCKET}/x/data/2024-01-02.parquet", f"s3://{BUCKET}/x/out")
         assert (one["partitions"], one["unchanged"]) == (1, 1)
     assert run(config, f"file://{data}", f"file://{tmp_path / 'out'}")["scored"] == 0, "a file's URI is its path"
+
+
+MACHINES = Path(__file__).parents[1] / "workloads" / "machine_failure" / "workload.yaml"
+
+
+@pytest.fixture(scope="module", params=["memory", "partitions"])
+def machines(request, tmp_path_factory):
+    """(config, spec, the feature step's folder, the rows of the data set): a workload with a view of another source."""
+    from components.dataset.step import dataset
+    from components.features.step import features
+    from components.ingest.step import ingest
+    from components.validate.step import validate
+    from seaway.config import load as load_config
+    from seaway.hooks import resolve
+
+    folder = tmp_path_factory.mktemp("machines")
+    overrides = {"home": str(folder / "home"), "scale": "tiny", "data": {"engine": request.param}}
+    config = load_config(workload=MACHINES, overrides=overrides)
+    spec = resolve(config.workload.features, config.root)
+    ingest(config.workload, config.root, config.scale, folder / "raw", config=config)
+    validate(config.workload, folder / "raw", folder / "valid", folder / "quarantine", config=config)
+    features(config.workload, spec, folder / "valid", folder / "features", config)
+    dataset(config, spec, folder / "features", folder / "dataset")
+    champion(config, spec, folder)
+    return config, spec, folder / "features", pl.read_parquet(folder / "dataset" / "test.parquet")
+
+
+def test_the_feature_steps_table_gives_the_data_sets_rows(machines, tmp_path):
+    """Bit for bit, with the newest values of another source as of each row, whichever way the tables are kept."""
+    config, spec, folder, rows = machines
+    assert spec.latest
+    model, out = load(config), tmp_path / "out"
+    score_table(one_by_one(config), model, Place(str(folder)), Place(str(out)))
+    running = scorer.session(model.onnx, len(spec.names))
+    expected = scorer.scores(running, vector(spec, {name: rows[name].to_numpy() for name in spec.names}))
+    source = config.workload.sources[config.workload.source]
+    made = rows.select(source.id).join(pl.read_parquet(out / "scores"), on=source.id, how="left", maintain_order="left")
+    np.testing.assert_array_equal(made["probability"].to_numpy().view(np.uint32), expected.view(np.uint32))
+    assert score_table(one_by_one(config), model, Place(str(folder)), Place(str(out)))["scored"] == 0
+    with pytest.raises(SeawayError, match="holds features of hash"):  # which the feature step has written in its files
+        other = load(config).__class__(**{**model.__dict__, "feature_hash": "0" * 64})
+        score_table(one_by_one(config), other, Place(str(folder)), Place(str(tmp_path / "other")))

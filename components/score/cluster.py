@@ -1,0 +1,99 @@
+"""Scoring by a RayJob: what only this side sees goes to object storage, the job is handed in and followed.
+
+All that it needs is below ``<storage>/scoring/<key>``, the key being rows, model and output: ``model.json``, ``data/``
+where the rows are not in object storage already, and, by the RayJob's name, what components.tune.kuberay says. The
+name follows from the key, so that a step which is tried again finds the job of an earlier attempt; partitions that
+are done are not done again in any case.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.score.model import Model
+from components.score.partition import Wish, key_of, source_of
+from components.score.places import Place
+from components.score.table import SUFFIX, Part, read
+from seaway.artifacts import canonical_json, read_json, record_hash
+from seaway.config import Config, project_root
+from seaway.errors import SeawayError
+from seaway.features import HASH_KEY
+from seaway.storage import Storage
+
+
+def by_job(config: Config, model: Model, table: Place, parts: list[Part], wish: Wish, out: Place) -> dict[str, Any]:
+    """``parts`` of ``table`` scored by a RayJob; the summary of components.score.step.score_table.
+
+    Raises SeawayError with the job's own words when it fails.
+    """
+    from components.tune import rayjob
+    from components.tune.kuberay import Job
+
+    store = Storage.of(config)
+    if store is None or not _seen(out, store):
+        raise SeawayError(
+            "ray.substrate is kuberay, whose pods share no files: set storage.uri, such as s3://bucket/x, and give "
+            "--out below object storage too"
+        )
+    key = record_hash([[p.name, source_of(p)] for p in parts] + [key_of(model, wish), out.root])[:16]
+    at = store.join("scoring", key)
+    name = f"score-{record_hash([at, config.ray.image])[:12]}"
+    mine, data = f"{at}/{name}", table.root
+    if not table.remote:
+        data = f"{at}/data"
+        staged(store, data, parts, model, (wish.id, wish.time))
+    carried = as_json(model)
+    store.write(f"{at}/model.json", carried)
+    record = {"at": mine, "model": f"{at}/model.json", "digest": hashlib.sha256(carried).hexdigest(), "data": data}
+    record |= {"out": out.root, "config": _for_pods(config).model_dump(mode="json")}
+    store.write(f"{mine}/job.json", canonical_json(record).encode())
+    entry = ["python", "-m", "components.score.job", f"{mine}/job.json", "--digest", record["digest"]]
+    for option, value in (("--endpoint", config.storage.endpoint), ("--region", config.storage.region)):
+        entry += [option, value] if value else []
+    files = {"job": f"{mine}/job.json", "data": data, "result": f"{mine}/result"}
+    Job(config, store, mine, rayjob.ray_job(config, name, shlex.join(entry), files)).run()
+    with tempfile.TemporaryDirectory(prefix="seaway-score-") as folder:
+        return read_json(store.fetch(f"{mine}/result", Path(folder) / "result") / "summary.json")
+
+
+def staged(store: Storage, uri: str, parts: list[Part], model: Model, also: tuple[str, ...]) -> None:
+    """Publish partitions that only this side sees, a file each, with all of the model's features."""
+    with tempfile.TemporaryDirectory(prefix="seaway-score-") as folder:
+        for part in parts:
+            rows = read(part, model.spec, model.feature_hash, also)
+            rows = rows.select(*model.spec.names, *[n for n in rows.columns if n in also and n not in model.spec.names])
+            rows.write_parquet(Path(folder) / f"{part.name}{SUFFIX}", metadata={HASH_KEY: model.feature_hash})
+        store.publish(Path(folder), uri, replace=True)
+
+
+def as_json(model: Model) -> bytes:
+    return canonical_json({**asdict(model), "onnx": base64.b64encode(model.onnx).decode()}).encode()
+
+
+def from_json(data: bytes, digest: str) -> dict[str, Any]:
+    """The fields of a Model; SeawayError for other bytes than those that were handed in."""
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise SeawayError("the model in object storage is not the one that was handed in: run the command again")
+    record = json.loads(data)
+    background = tuple(map(tuple, record["background"]))
+    return {**record, "onnx": base64.b64decode(record["onnx"]), "background": background}
+
+
+def _seen(out: Place, store: Storage) -> bool:
+    """Whether pods see the output's place: object storage, or files where the storage itself is files (tests)."""
+    return out.remote or store.uri.startswith("file:")
+
+
+def _for_pods(config: Config) -> Config:
+    """The configuration for the job's image, which has the project at a place of its own: paths relative to it."""
+    root, file = project_root(), config.workload_file
+    if file.is_relative_to(root):
+        file = file.relative_to(root)
+    return config.model_copy(update={"workload_file": file})
