@@ -53,10 +53,10 @@ def page(plan: dict[str, Any]) -> str:
         for name, found in plan["schedulers"].items()
     )
     colours = "".join(
-        f".line.s{i}{{stroke:var(--{c});fill:none;stroke-width:2}}.key.s{i}{{color:var(--{c})}}"
+        f".line.s{i}{{stroke:var(--{c});fill:none;stroke-width:2}}.who.s{i}{{color:var(--{c})}}"
         for i, c in enumerate(_COLOURS)
     )
-    keys = " ".join(f'<b class="key s{i}">{escape(name)}</b>' for i, name in enumerate(plan["schedulers"]))
+    keys = " ".join(f'<b class="who s{i}">{escape(name)}</b>' for i, name in enumerate(plan["schedulers"]))
     bars = [
         f"<h3>{escape(title)}</h3>{_bars(plan, key, scale)}"
         for title, key, scale in (
