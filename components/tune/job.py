@@ -74,7 +74,7 @@ def run(store: Storage, record: dict[str, Any], address: str, home: Path) -> Non
 
 
 class Told(io.TextIOBase):
-    """A stream whose newest line stands in the object ``progress``, and in the job's log."""
+    """A stream whose newest line stands in the object ``progress``, and in the job's log; a snapshot in ``seen``."""
 
     def __init__(self, store: Storage) -> None:
         self._store = store
@@ -83,11 +83,18 @@ class Told(io.TextIOBase):
         line = text.strip()
         if line:
             print(line, file=sys.stderr, flush=True)
-            try:
-                self._store.write(self._store.join("progress"), line.encode())
-            except SeawayError as error:
-                print(error, file=sys.stderr)
+            self._put("progress", line)
         return len(text)
+
+    def show(self, seen: dict[str, Any]) -> None:
+        """Keep what a terminal draws of the sweep, see components.tune.snapshot."""
+        self._put("seen", json.dumps(seen))
+
+    def _put(self, name: str, text: str) -> None:
+        try:
+            self._store.write(self._store.join(name), text.encode())
+        except SeawayError as error:
+            print(error, file=sys.stderr)
 
 
 def watch(store: Storage, patience: float, every: float) -> threading.Thread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -75,7 +76,7 @@ class Job:
                 found = self._get()
                 answered = time.monotonic()
                 if found is None:
-                    for gone in (f"{self.at}/error", f"{self.at}/progress", *stale):
+                    for gone in (f"{self.at}/error", f"{self.at}/progress", f"{self.at}/seen", *stale):
                         self.store.remove(gone)
                     self._create()
                     self.say(f"RayJob {self.namespace}/{self.name} handed in")
@@ -174,7 +175,10 @@ class Job:
         if seen.state == WAITING and seconds > WARN_S and (warning := self._warning()):
             self._once(f"the cluster says: {warning}")
         if seen.state == RUNNING and (line := self._read("progress")):
-            self._once(line)
+            more: dict[str, Any] = {}
+            with suppress(ValueError):  # a sweep's job tells what a terminal draws of it too
+                more = {"sweep": json.loads(self._read("seen"))}
+            self._once(line, **more)
 
     def _warning(self) -> str:
         """The newest warning about the job's pods, such as a refused or unplaced one; empty when there is none."""
@@ -187,10 +191,10 @@ class Job:
         newest = max(ours, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default={})
         return str(newest.get("message", "")).strip()
 
-    def _once(self, text: str) -> None:
+    def _once(self, text: str, **more: Any) -> None:
         if text not in self._told:
             self._told.add(text)
-            self.say(text)
+            self.say(text, **more)
 
     def _read(self, what: str) -> str:
         with suppress(SeawayError):

@@ -20,7 +20,7 @@ class Progress:
     """Is asked after each result, as an ``Ending`` that never ends anything; while open, tells what it knows.
 
     Inside a step that is an event ``progress`` with ``text`` and ``sweep``, the snapshot; a ``stream`` of its own, or
-    standard error outside of steps, gets the text alone.
+    standard error outside of steps, gets the text; its ``show``, where it has one, the snapshot.
     """
 
     def __init__(self, sight: Sight, stream: TextIO | None = None) -> None:
@@ -71,3 +71,5 @@ class Progress:
         else:
             self._stream.write(line(seen) + "\n")
             self._stream.flush()
+            if show := getattr(self._stream, "show", None):
+                show(seen)

@@ -6,6 +6,7 @@ real operator, whose pods run nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -21,6 +22,8 @@ import polars as pl
 import pytest
 
 from components.tune import cluster, job, kuberay
+from components.tune.progress import Progress
+from components.tune.snapshot import Sight
 from components.tune.step import tune
 from seaway.artifacts import read_json
 from seaway.errors import NotFound, SeawayError
@@ -325,3 +328,7 @@ def test_a_line_of_progress_is_the_newest(tmp_path, capsys):
         told.write(text)
     assert store.read(store.join("progress")) == b"sweep: 2/4 trials"
     assert "1/4" in capsys.readouterr().err
+    with Progress(Sight(4, "auc", 9), told):
+        pass
+    assert b"starting Ray for 4" in store.read(store.join("progress"))
+    assert json.loads(store.read(store.join("seen")))["trials"] == 4
