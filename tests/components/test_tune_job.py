@@ -172,7 +172,7 @@ def test_a_killed_job_goes_on_from_its_checkpoints(on_ray, toy_dataset, tmp_path
     thread = threading.Thread(target=attempt)
     thread.start()
     until = time.monotonic() + 120
-    while not list((tmp_path / "objects").glob("sweeps/*/checkpoints/*")) and time.monotonic() < until:
+    while not list((tmp_path / "objects").glob("sweeps/*/checkpoints/*.safetensors")) and time.monotonic() < until:
         time.sleep(0.02)
     (process,) = played.processes.values()
     process.send_signal(signal.SIGKILL)
