@@ -52,6 +52,11 @@ def load(config: Config, which: str = CHAMPION) -> Model:
     version = registry.signed(found or registry.get(which))
     digest = version.tags.get(SIGNED, "")
     bundle = opened(local_copy(config, version.bundle, digest), public_key(config), digest)
+    if "slices.json" in bundle.files:
+        raise SeawayError(
+            f"version {version.version} has models of slices, by which batch scoring cannot route rows yet: ask its "
+            "servers, or score with a version without slices"
+        )
     record, identity = json.loads(bundle.read("model.json")), json.loads(bundle.read("identity.json"))
     spec = FeatureSpec.from_record(record["features"])
     for where, claims in (("model.json", record), ("identity.json", identity)):

@@ -54,7 +54,7 @@ class Place:
         """A file's bytes; None where there is none."""
         try:
             return self._store.read(self.name(name)) if self.remote else Path(self.name(name)).read_bytes()
-        except (Absent, FileNotFoundError):
+        except (Absent, FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, name: str, data: bytes) -> None:
@@ -68,6 +68,11 @@ class Place:
                 temporary.write_bytes(data)
         except OSError as error:
             raise SeawayError(f"{path} cannot be written: {error.strerror}; make room, or give another --out") from None
+
+    def check(self) -> None:
+        """SeawayError now, and not after the first partition, where nothing can be written."""
+        self.write(".writable", b"")
+        self.remove(".writable")
 
     def remove(self, name: str) -> None:
         if self.remote:

@@ -66,6 +66,7 @@ def score_table(
         kept, todo = _sorted_out(parts, out, key_of(model, wish))
         words = f"{len(kept)} are done already" if kept else f"{workers(config)} at a time"
         tell(f"score: version {model.version}, {len(parts)} partitions into {out.name()}, {words}")
+        out.check()
         if todo and config.ray.substrate == "kuberay":
             from components.score.cluster import by_job
 

@@ -19,13 +19,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "seaway"))
 from conftest import make_config
 from s3_server import BUCKET, s3_server
-from score_world import champion, registered, table, write_days
+from score_world import champion, make_bundle, registered, table, write_days
 
 from components.score.model import load
 from components.score.partition import known
 from components.score.places import Place
-from components.score.step import destination, score, score_table
+from components.score.step import Meter, destination, score, score_table
+from components.score.table import partitions
 from seaway import scorer
+from seaway.artifacts import content_hash, write_json
 from seaway.errors import SeawayError
 from seaway.features import HASH_KEY, vector
 from seaway.registry import Registry
@@ -276,6 +278,15 @@ def test_a_bundle_that_was_changed_does_not_score(tmp_path, toy_hooks):
         load(config)
 
 
+def test_a_version_with_models_of_slices_is_not_scored_as_if_it_had_one(tmp_path, toy_hooks):
+    config, spec = make_config(tmp_path, toy_hooks)
+    bundle = make_bundle(tmp_path / "model", spec)
+    write_json(bundle / "slices.json", {})
+    Registry.of(config).register(bundle, content_hash(bundle), params={}, metrics={}, tags={}, identity={})
+    with pytest.raises(SeawayError, match="version 1 has models of slices"):
+        load(config, "1")
+
+
 @pytest.mark.parametrize(("name", "what"), [("nothing.parquet", "does not exist"), ("empty", "holds no Parquet file")])
 def test_nothing_to_score_is_said(world, tmp_path, name, what):
     (tmp_path / "empty").mkdir()
@@ -318,6 +329,48 @@ def test_object_storage_gives_and_takes(world, tmp_path, monkeypatch):
         one = run(away, f"s3://{BUCKET}/x/data/2024-01-02.parquet", f"s3://{BUCKET}/x/out")
         assert (one["partitions"], one["unchanged"]) == (1, 1)
     assert run(config, f"file://{data}", f"file://{tmp_path / 'out'}")["scored"] == 0, "a file's URI is its path"
+
+
+def test_the_command(world, tmp_path, capsys):
+    from seaway.cli import main
+
+    config, _ = world
+    data = write_days(table(days=5), tmp_path / "data")
+    common = ["score", "--workload", str(config.workload_file), "--home", str(config.home), "--data", str(data)]
+    common += ["--out", str(tmp_path / "out"), "--set", "scoring.workers=1"]
+    assert main([*common, "--from", "2024-01-02", "--to", "2024-01-03", "--explain"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("version 1: ") and " rows in 2 partitions, " in told.out
+    assert "score: version 1, 2 partitions into" in told.err
+    assert sorted(p.stem for p in (tmp_path / "out" / "scores").iterdir()) == ["2024-01-02", "2024-01-03"]
+    assert "reasons" in pl.read_parquet_schema(tmp_path / "out" / "scores" / "2024-01-02.parquet")
+    assert main([*common, "--version", "2", "--json", "--log"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["version"], summary["scored"]) == ("2", 5)
+    assert len(list((tmp_path / "out" / "log").iterdir())) == 5
+    assert main([*common, "--version", "9"]) == 2
+    assert "no version '9'" in capsys.readouterr().err
+    assert main([*common, "--to", "yesterday"]) == 2
+    assert "--to 'yesterday' is no day: write it as 2018-04-01" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_named(world, tmp_path):
+    config, _ = world
+    data = write_days(table(), tmp_path / "data")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SeawayError, match=rf"{tmp_path}/file/\S+ cannot be written: .* or give another --out"):
+        run(config, data, tmp_path / "file")
+
+
+def test_progress_tells_rows_a_second_and_the_time_left(world, tmp_path):
+    _, spec = world
+    table().write_parquet(tmp_path / "all.parquet")
+    parts = partitions(Place(str(tmp_path / "all.parquet")), spec)
+    assert sum(part.rows for part in parts) == 300
+    said: list[str] = []
+    meter = Meter(parts, [], said.append)
+    meter.tell({"rows": 100, "seconds": 10.0})
+    assert said == ["score: 1 of 3 partitions, 100 of 300 rows, 10 a second, about 20 s left"]
 
 
 MACHINES = Path(__file__).parents[1] / "workloads" / "machine_failure" / "workload.yaml"
