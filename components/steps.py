@@ -141,7 +141,10 @@ STEPS: dict[str, Step] = {
     ),
     "tune": Step(
         "components.tune.step:tune",
-        reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        reads=(
+            *(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
+            "tracking_uri",  # earlier sweeps' best points come from there
+        ),
         hooks=("features", "model"),
         state=trials_at_a_time,
         holds=within_budget,

@@ -6,7 +6,6 @@ that stops and continues from its checkpoint takes the same path as one that nev
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import atomic_write, record_hash
+from components.train.state import read, under, write
+from seaway.artifacts import record_hash
 from seaway.errors import SeawayError
 from seaway.metrics import LOWER_IS_BETTER, NAMED
 
@@ -109,6 +109,7 @@ class Training:
         )
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
+        self._since = 0  # epochs that are another training's
         self._best_weights: dict[str, Any] = self._weights()
 
     @property
@@ -177,48 +178,54 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write all that is needed to go on: one safetensors file, whole or absent."""
-        from safetensors.torch import save_file
-
         tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
         state = self._optimizer.state_dict()["state"]
         tensors |= {f"optimizer.{i}.{name}": value for i, part in state.items() for name, value in part.items()}
-        meta = {"identity": self._identity, "history": self.history, "scaler": self._scaler.state_dict()}
-        with atomic_write(path) as temporary:
-            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary, {"seaway": json.dumps(meta)})
+        meta = {"identity": self._identity, "history": self.history, "since": self._since}
+        meta["scaler"] = self._scaler.state_dict()
+        write(path, tensors, meta)
 
     def load(self, path: Path) -> bool:
         """Go on from a checkpoint; False when there is none, or it is of other parameters or data."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
+        found = read(path, self.device)
+        if found is None or found[0]["identity"] != self._identity:
             return False
-        try:
-            with safe_open(path, framework="pt", device=self.device) as file:
-                meta = json.loads(file.metadata()["seaway"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, KeyError, TypeError, ValueError):
-            return False
-        if meta["identity"] != self._identity:
-            return False
-        self.model.load_state_dict(_under(tensors, "model."))
-        self._best_weights = _under(tensors, "best.")
-        saved = self._optimizer.state_dict()
-        parts: dict[int, dict[str, Any]] = {}
-        for name, value in _under(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            parts.setdefault(int(index), {})[key] = value
-        self._optimizer.load_state_dict({"state": parts, "param_groups": saved["param_groups"]})
-        self._scaler.load_state_dict(meta["scaler"])
-        self.history = meta["history"]
-        for record in self.history:
+        meta, tensors = found
+        self._take(meta, tensors)
+        self._best_weights = under(tensors, "best.")
+        self._since = meta.get("since", 0)
+        for record in self.history[self._since :]:
             if self.metric in record and better(self.metric, record[self.metric], self.best and self.best[self.metric]):
                 self.best = record
         return True
 
+    def adopt(self, path: Path) -> None:
+        """Go on from where a training of other parameters stood, with parameters of one's own.
 
-def _under(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        Its weights, its optimizer's state and its history are taken; the best epoch is sought among those to come.
+        Raises SeawayError when there is no such state, or its weights are of other shapes.
+        """
+        found = read(path, self.device)
+        if found is None:
+            raise SeawayError(f"{path} holds no state of a training to go on from")
+        try:
+            self._take(*found)
+        except (RuntimeError, KeyError) as error:
+            raise SeawayError(f"{path} is of a model with other weights ({str(error)[:200]})") from None
+        self._since, self.best = len(self.history), None
+
+    def _take(self, meta: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Weights, optimizer, scaler and history; the optimizer's own settings stay those of ``params``."""
+        self.model.load_state_dict(under(tensors, "model."))
+        saved = self._optimizer.state_dict()
+        parts: dict[int, dict[str, Any]] = {}
+        for name, value in under(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            parts.setdefault(int(index), {})[key] = value
+        self._optimizer.load_state_dict({"state": parts, "param_groups": saved["param_groups"]})
+        self._scaler.load_state_dict(meta["scaler"])
+        self.history = list(meta["history"])
 
 
 def _dtype(precision: str, device: str) -> Any:

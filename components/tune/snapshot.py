@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.tune.budget import rates_of
+from components.tune.order import trials as number_of_trials
 from seaway.config import Config, StepResources
 from seaway.metrics import LOWER_IS_BETTER
 from seaway.spend import Rates, Use, spent, used, worth
@@ -34,9 +35,9 @@ class Sight:
     def of(cls, config: Config, slots: int) -> Sight:
         sweep, budget = config.workload.sweep, config.budget
         return cls(
-            sweep.trials,
+            number_of_trials(sweep),
             sweep.metric,
-            sweep.max_epochs,
+            min(sweep.interval, sweep.max_epochs) if sweep.scheduler == "pbt" else sweep.max_epochs,
             slots,
             sweep.resources,
             rates_of(budget),

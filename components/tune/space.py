@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seaway.config import Parameter
@@ -33,3 +33,17 @@ def distributions(space: Mapping[str, Parameter]) -> dict[str, Any]:
 def example(space: Mapping[str, Any]) -> dict[str, Any]:
     """One point of the space that ``distributions`` made: first choices and lower bounds."""
     return {name: d.choices[0] if hasattr(d, "choices") else d.low for name, d in space.items()}
+
+
+def weight_shapes(
+    build: Callable[..., Any], features: int
+) -> Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]]:
+    """A function from parameters to the shapes of the weights that a model of so many features has with them."""
+    import numpy as np
+
+    zeros, ones = np.zeros(features, dtype=np.float32), np.ones(features, dtype=np.float32)
+
+    def shapes(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in build(params, zeros, ones).state_dict().items()}
+
+    return shapes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from components.tune.place import Place
     from components.tune.sweep import Hooks, Outcome
 
-NOT_OF_THE_KEY = {"trials", "retries", "stop"}  # they may change and the sweep goes on
+NOT_OF_THE_KEY = {"trials", "retries", "stop", "warm_start"}  # they may change and the sweep goes on
 
 
 class Stopped(SeawayError):
@@ -40,13 +40,18 @@ def tune(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bo
     Else a process of its own does: Ray ends the process that uses it when it loses Ray, and this one
     begins another.
     """
+    from components.tune.warm import remember
+
     if config.ray.substrate == "kuberay":
         from components.tune.cluster import sweep
 
-        return sweep(config, spec, dataset, out, resume)
-    from components.tune.keeper import keep_going
+        summary = sweep(config, spec, dataset, out, resume)
+    else:
+        from components.tune.keeper import keep_going
 
-    return keep_going(config, dataset, out, resume)
+        summary = keep_going(config, dataset, out, resume)
+    remember(config, spec, out, summary)
+    return summary
 
 
 def search(
@@ -57,8 +62,12 @@ def search(
     resume: bool = True,
     place: Place | None = None,
     hooks: Hooks | None = None,
+    warm: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """As ``tune``, from this process: on a Ray of its own, at ``ray.address``, or at ``place``."""
+    """As ``tune``, from this process: on a Ray of its own, at ``ray.address``, or at ``place``.
+
+    ``warm``: points to begin with, where somebody else has looked them up. Records nothing in the tracking store.
+    """
     from components.train.data import read_rows
     from components.tune.local_ray import prepare
 
@@ -66,11 +75,14 @@ def search(
     prepare(own=place is None and not elsewhere)
     from components.tune.address import at_address, check_nodes, first_slots
     from components.tune.needs import Needs, slots_here
+    from components.tune.order import deciding
+    from components.tune.order import trials as number_of_trials
     from components.tune.place import bring, check_writable, keeping
     from components.tune.results import unfailed, write_trials
-    from components.tune.space import distributions, example
+    from components.tune.space import distributions, example, weight_shapes
     from components.tune.sweep import Hooks, gpus_here, run_trials
     from components.tune.trial import checkpoint_file, make_training
+    from components.tune.warm import first_points, look_up
     from seaway.metrics import best_threshold
 
     started, sweep, hooks = time.perf_counter(), config.workload.sweep, hooks or Hooks()
@@ -79,7 +91,7 @@ def search(
         if elsewhere:
             place = stack.enter_context(at_address(config))
         slots = place.slots if place else slots_here(config, gpus_here(config) if sweep.resources.gpu else 0)
-        slots = min(slots, sweep.trials)
+        slots = min(slots, number_of_trials(sweep))
         train, valid = (
             read_rows(config, spec, dataset / "sweep_train.parquet"),
             read_rows(config, spec, dataset / "valid.parquet"),
@@ -110,7 +122,10 @@ def search(
             if elsewhere:
                 check_nodes(config, folder, shared=place.store is None)
                 order = first_slots(folder, job["remote"], place.slots)
-            outcome = run_trials(config, job, space, slots, device, train, valid, place, hooks, order)
+            shapes = weight_shapes(resolve(config.workload.model, config.root).build, train.features.shape[1])
+            first = first_points(folder, job["remote"], lambda: look_up(config, spec, key) if warm is None else warm)
+            rules = deciding(sweep, order, space, shapes)
+            outcome = run_trials(config, job, space, slots, device, train, valid, rules, place, hooks, first)
             trials = outcome.trials
             for at in (folder, out):  # of a sweep that came to grief too, where there is room
                 with suppress(OSError):
@@ -149,6 +164,7 @@ def search(
     kept = sum(e["replayed"] for t in trials for e in t["epochs"])
     return {
         **record,
+        "key": key,
         "trials": len(trials),
         "stopped": sum(t["status"] == "stopped early" for t in trials),
         "failed": sum(t["status"] == "failed" for t in trials),
@@ -194,6 +210,8 @@ def _alone(folder: Path, fresh: bool) -> Iterator[None]:
     """Hold the sweep's lock, which the kernel frees when this process ends, however it ends."""
     busy = f"another process is running this sweep ({folder}); wait for it or stop it"
     with alive.hold(folder / ".lock", busy):
+        for file in folder.glob(".*.safetensors"):  # what a killed process was writing
+            file.unlink(missing_ok=True)
         if fresh:
             for file in (*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.parquet")):
                 file.unlink()

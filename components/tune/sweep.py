@@ -12,20 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
 
 from components.train.loop import Rows
 from components.tune.budget import within
 from components.tune.local_ray import local_ray, results_folder
 from components.tune.needs import Needs, here
-from components.tune.order import OBJECTIVE, HalvingInOrder, SearchInOrder
+from components.tune.order import Deciding, trials
 from components.tune.place import Place, room, write_beside
 from components.tune.progress import Progress
 from components.tune.records import Ending, Records
+from components.tune.scheduling import scheduler
+from components.tune.searching import searcher
 from components.tune.snapshot import Sight
+from components.tune.stopping import stopping
 from components.tune.trial import SweepTrial, failure_file
 from seaway.artifacts import write_json
 from seaway.config import Config
@@ -91,13 +92,15 @@ def run_trials(
     device: str,
     train: Rows,
     valid: Rows,
+    rules: Deciding,
     place: Place | None = None,
     hooks: Hooks | None = None,
-    order: int | None = None,
+    first: Sequence[dict[str, Any]] = (),
 ) -> Outcome:
     """Run the sweep's trials, ``slots`` at a time, on a Ray of our own or on the one of ``place``.
 
-    ``order``: the slots that the sweep was begun with, on which its order rests; None: as now.
+    ``rules``: for the slots that the sweep was begun with, on which its order rests. ``first``: points that are tried
+    before those that the searcher finds.
     """
     hooks = hooks or Hooks()
     sweep, needs = config.workload.sweep, Needs.of(config.workload.sweep.resources)
@@ -107,9 +110,7 @@ def run_trials(
         "valid": valid.features,
         "valid_labels": valid.labels,
     }
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     gpus = gpus_here(config) if device == "cuda" and not place else 0
-    lag = (order or slots) + 1
     share = _share(needs, slots, gpus, place)
 
     def failed(record: dict[str, Any]) -> None:
@@ -120,10 +121,8 @@ def run_trials(
 
     progress = Progress(Sight.of(config, slots), place.stream if place else None)
     seen = Records(Needs(needs.cpu, needs.memory, share.get("gpu", 0.0)), hooks.on_epoch, failed)
-    searcher = SearchInOrder(OptunaSearch(space=space, metric=OBJECTIVE, mode="max", seed=sweep.seed), lag)
-    halving = HalvingInOrder(sweep.grace_epochs, sweep.max_epochs, lag, (seen,), sweep.reduction)
-    endings = (progress, *within(config), *hooks.endings)
-    ends = EndsEarly(seen, halving.stopped, endings, hooks.stopped)
+    endings = (progress, *within(config), *stopping(sweep, Path(job["folder"])), *hooks.endings)
+    ends = EndsEarly(seen, rules.stopped, endings, hooks.stopped)
     memory = int(1.3 * sum(array.nbytes for array in arrays.values()))
     with progress, place.open() if place else local_ray(here(config)[0], gpus, memory, hooks.lost):
         for name in ("ray", "ray.tune", "ray.train"):
@@ -131,9 +130,9 @@ def run_trials(
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(SweepTrial, job=job, arrays=arrays), share),
             tune_config=tune.TuneConfig(
-                num_samples=sweep.trials,
-                search_alg=ConcurrencyLimiter(searcher, max_concurrent=slots),
-                scheduler=halving,
+                num_samples=trials(sweep),
+                search_alg=ConcurrencyLimiter(searcher(sweep, space, rules, first), max_concurrent=slots),
+                scheduler=scheduler(rules, (seen,)),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -154,8 +153,8 @@ def run_trials(
             raise SeawayError(f"Ray's own files find no room in {at}{room(at)}: make some, and go on") from error
         finally:
             shutil.rmtree(results_folder(), ignore_errors=True)
-            progress.must_end(seen.records(halving.stopped, last=True))  # how all has ended
-    return Outcome(seen.records(halving.stopped, last=True), ends.reason, seen.fault)
+            progress.must_end(seen.records(rules.stopped, last=True))  # how all has ended
+    return Outcome(seen.records(rules.stopped, last=True), ends.reason, seen.fault)
 
 
 def _share(needs: Needs, slots: int, gpus: int, place: Place | None) -> dict[str, float]:

@@ -28,24 +28,31 @@ def failure_file(folder: Path, index: int, params: dict[str, Any]) -> Path:
     return checkpoint_file(folder, index, params).with_suffix(".failed.json")
 
 
-def make_training(job: dict[str, Any], params: dict[str, Any], train: Rows, valid: Rows) -> Training:
-    """The training of one trial; ``job`` names the model module, its root, the metric, seed and epochs."""
+def make_training(
+    job: dict[str, Any], params: dict[str, Any], train: Rows, valid: Rows, epochs: int | None = None
+) -> Training:
+    """The training of one trial; ``job`` names the model module, its root, the metric, seed and epochs.
+
+    ``epochs``: the one that a part of a longer training ends with; patience is not for parts.
+    """
     model = resolve(job["model"], Path(job["root"]))
     return Training(
         model.build,
         params,
         train,
         valid,
-        max_epochs=job["max_epochs"],
+        max_epochs=epochs or job["max_epochs"],
         metric=job["metric"],
-        patience=job["patience"],
+        patience=epochs or job["patience"],
         seed=job["seed"],
         device=job["device"],
     )
 
 
 class SweepTrial(tune.Trainable):
-    """Config: index and params. Epochs already in the checkpoint are reported again, not trained again.
+    """Config: index and params; "epochs" and "parent" where it goes on from another's state (population.py).
+
+    Epochs already in the checkpoint are reported again, not trained again.
 
     All that can go wrong is in ``step``: Ray tries again what fails there.
     """
@@ -66,11 +73,16 @@ class SweepTrial(tune.Trainable):
     def _begin(self, index: int, params: dict[str, Any]) -> Training:
         folder, remote = Path(self._job["folder"]), self._job["remote"]
         self._file, failed = checkpoint_file(folder, index, params), failure_file(folder, index, params)
-        training = make_training(self._job, params, self._train, self._valid)
+        parent, (self._before, last) = self.config.get("parent"), self.config.get("epochs", (0, None))
+        training = make_training(self._job, params, self._train, self._valid, last)
         with keeping(f"the state of trial {index}", folder):
             bring(remote, self._file)
             bring(remote, failed)
-        training.load(self._file)
+        if not training.load(self._file) and parent:
+            origin = checkpoint_file(folder, parent["index"], parent["params"])
+            with keeping(f"the state of trial {parent['index']}", folder):
+                bring(remote, origin)
+            training.adopt(origin)
         self._recorded, self._failure = len(training.history), ""
         with suppress(OSError, ValueError):
             self._failure = json.loads(failed.read_text())["error"]
@@ -79,7 +91,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._training is None:
             self._training = self._begin(self.config["index"], self.config["params"])
-        training, number, metric = self._training, self.iteration, self._job["metric"]
+        training, number, metric = self._training, self._before + self.iteration, self._job["metric"]
         lower = metric in LOWER_IS_BETTER
         if number < self._recorded:
             record, last = training.history[number], number + 1 == self._recorded
@@ -93,7 +105,7 @@ class SweepTrial(tune.Trainable):
             with keeping(f"the state of trial {self.config['index']}", self._file.parent):
                 training.save(self._file)
                 keep(self._job["remote"], self._file, last=training.finished)
-        history = training.history[: number + 1]
+        history = training.history[self._before : number + 1]
         values = [-r[metric] if lower else r[metric] for r in history]
         return {
             **record,

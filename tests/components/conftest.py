@@ -77,6 +77,7 @@ def workload(**changes: Any) -> dict[str, Any]:
             "trials": 4,
             "max_epochs": 4,
             "grace_epochs": 2,
+            "warm_start": 0,  # MLflow takes seconds
         },
         "gates": {"minimum": {"auc_roc": 0.6}, "min_segment_rows": 100, "bootstrap": 50},
     }

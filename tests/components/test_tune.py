@@ -9,15 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import polars as pl
 import psutil
 import pytest
-from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 
-from components.tune.order import HalvingInOrder, SearchInOrder
 from components.tune.space import distributions
 from components.tune.step import sweep_key, tune
 from seaway.artifacts import read_json
@@ -171,60 +167,3 @@ def test_space_kinds():
 def test_a_space_without_bounds_is_named(bad):
     with pytest.raises(SeawayError, match=r"sweep\.space\.rate"):
         distributions({"rate": Parameter(**bad)})
-
-
-class Recorder(Searcher):
-    """Suggests what it has been told so far."""
-
-    def __init__(self):
-        super().__init__(metric="objective", mode="max")
-        self.told = []
-
-    def suggest(self, trial_id):
-        return {"told": list(self.told)}
-
-    def on_trial_complete(self, trial_id, result=None, error=False):
-        self.told.append((trial_id, error))
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (1, 0, 2, 4, 3), (1, 2, 0, 3, 4)])
-def test_suggestions_do_not_depend_on_the_order_of_endings(order):
-    search, given, ended = SearchInOrder(Recorder(), lag=3), {}, []
-    for ending in order:
-        while len(given) < 6 and (suggestion := search.suggest(f"t{len(given)}")):
-            given[len(given)] = suggestion
-        search.on_trial_complete(f"t{ending}", {"objective": 1.0}, error=ending == 1)
-        ended.append(ending)
-    names = [("t0", False), ("t1", True), ("t2", False)]
-    assert [len(given[i]["params"]["told"]) for i in sorted(given)] == [0, 0, 0, 1, 2, 3][: len(given)]
-    assert all(given[i]["params"]["told"] == names[: max(0, i - 2)] for i in given)
-    assert [given[i]["index"] for i in sorted(given)] == sorted(given)
-
-
-def test_waits_for_the_trial_that_it_must_know():
-    search = SearchInOrder(Recorder(), lag=2)
-    assert search.suggest("a")
-    assert search.suggest("b")
-    assert search.suggest("c") is None
-    search.on_trial_complete("b")
-    assert search.suggest("c") is None
-    search.on_trial_complete("a")
-    assert search.suggest("c")["index"] == 2
-
-
-def test_halving_compares_with_earlier_trials_alone():
-    halving = HalvingInOrder(grace=2, max_epochs=20, lag=3)
-
-    def report(index, epoch, value):
-        trial = SimpleNamespace(config={"index": index})
-        return halving.on_trial_result(None, trial, {"training_iteration": epoch, "objective": value})
-
-    assert report(0, 1, 0.0) == TrialScheduler.CONTINUE  # not a rung
-    for index, value in ((0, 0.5), (1, 0.9), (2, 0.1)):
-        assert report(index, 2, value) == TrialScheduler.CONTINUE  # nobody to compare with
-    assert report(3, 2, 0.4) == TrialScheduler.STOP  # worse than trial 0
-    assert report(4, 2, 0.4) == TrialScheduler.STOP  # of 0.5 and 0.9, the best third begins at 0.77
-    assert report(5, 2, 0.8) == TrialScheduler.CONTINUE  # of 0.1, 0.5 and 0.9 the third begins at 0.63
-    assert halving.stopped == {3, 4}
-    halving.on_trial_complete(None, SimpleNamespace(config={"index": 0}), {"objective": 0.6})
-    assert report(5, 6, 0.55) == TrialScheduler.STOP  # trial 0 ended before this rung with 0.6
