@@ -19,9 +19,10 @@ GIB = 2**30
 
 
 def build(folder: Path, data: Path, engine: str, home: Path, steps: tuple[str, ...] = STEPS) -> dict[str, dict]:
-    """Run the steps one after the other on ``data`` (a Parquet file or a folder of them): {step: {seconds, peak}}.
+    """Run the steps one after the other on ``data``, a Parquet file or a folder of them: {step: record}.
 
-    ``peak``: the largest resident set of the step's processes, bytes. Results are in ``folder``/<step>.
+    A record has seconds, ``work`` (seconds of processor, all threads), ``peak`` (the largest resident set of the
+    step's processes, bytes) and about. Results are in ``folder``/<step>.
     """
     found = {}
     for step in steps:
@@ -35,12 +36,13 @@ def build(folder: Path, data: Path, engine: str, home: Path, steps: tuple[str, .
             raise SystemExit(f"the step {step} of the build ended with {child.returncode}")
         found[step] = json.loads(lines[-1]) | {"peak": usage.ru_maxrss * 1024}
         shown = found[step]
-        print(f"  {step}: {shown['seconds']:.2f} s, peak {shown['peak'] / GIB:.2f} GiB, {shown['about']}", flush=True)
+        times = f"{shown['seconds']:.2f} s ({shown['work']:.2f} s of processor)"
+        print(f"  {step}: {times}, peak {shown['peak'] / GIB:.2f} GiB, {shown['about']}", flush=True)
     return found
 
 
-def seconds(found: dict[str, dict], steps: tuple[str, ...] = STEPS) -> float:
-    return sum(found[step]["seconds"] for step in steps)
+def seconds(found: dict[str, dict], steps: tuple[str, ...] = STEPS, of: str = "seconds") -> float:
+    return sum(found[step][of] for step in steps)
 
 
 def draw(scale: str, file: Path) -> None:
@@ -90,13 +92,13 @@ def _run(task: dict[str, Any]) -> dict[str, Any]:
         "features": lambda: features(workload, spec, places["validate"], places["features"], config),
         "dataset": lambda: dataset(config, spec, places["features"], places["dataset"]),
     }
-    began = time.perf_counter()
+    began, work = time.perf_counter(), time.process_time()
     summary = calls[task["step"]]()
-    took = time.perf_counter() - began
+    took, work = time.perf_counter() - began, time.process_time() - work
     source = summary.get(workload.source, summary)
     rows = source.get("rows_good", source.get("rows", source.get("train", {}).get("rows")))
     about = f"{rows:,} rows" + (f", {summary['days_computed']} days computed" if "days_computed" in summary else "")
-    return {"seconds": took, "about": about}
+    return {"seconds": took, "work": work, "about": about}
 
 
 if __name__ == "__main__":

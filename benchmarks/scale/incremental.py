@@ -46,7 +46,8 @@ def compare(folder: Path, file: Path) -> list[Result]:
         raise SystemExit("the incremental build is not the full one")
     share = seconds(new) / seconds(full)
     parts = ", ".join(f"{step} {new[step]['seconds']:.2f} of {full[step]['seconds']:.1f}" for step in new)
-    detail = f"{seconds(new):.2f} s of {seconds(full):.1f} s: {parts}; results equal to the bit"
+    work = f"{seconds(new, of='work'):.2f} s of processor of {seconds(full, of='work'):.1f}"
+    detail = f"{seconds(new):.2f} s of {seconds(full):.1f} s: {parts}; {work}; results equal to the bit"
     return [Result("incremental day / full build", 100 * share, 100 * BAR, detail, unit="%")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -113,27 +114,26 @@ def compute(task: dict[str, Any]) -> None:
     windows = [
         window_days(window, min(wanted), max(wanted), _loader(window, spec, files, source)) for window in spec.windows
     ]
-    for number in sorted(n for n in map(parts.number_of, files) if min(wanted) <= n <= max(wanted)):
-        computed_windows = [next(window) for window in windows]
-        assert all(day == number for day, _ in computed_windows)
-        if number not in wanted:
-            continue  # taken over, between days that were not
-        day = parts.day_at(number)
-        events = pl.read_parquet(files[day])
-        times = times_of(events, spec.time)
-        computed = request_values(spec, request_columns(spec, events, times))
-        for _, table in computed_windows:
-            computed |= table
-        stamp = pl.Series("event_timestamp", event_times(times)).cast(pl.Datetime("us"))
-        main = main_table(workload, spec, events, stamp, computed)
-        parts.write(main, task["out"] / f"{MAIN}.parquet", day, {HASH_KEY: spec.hash})
-        for window, (_, table) in zip(spec.windows, computed_windows, strict=True):
-            parts.write(view_table(events[window.key], stamp, table), task["out"] / f"{window.view}.parquet", day)
+    with ThreadPoolExecutor(max(1, len(windows))) as pool:  # numpy sorts and searches outside the lock
+        for number in sorted(n for n in map(parts.number_of, files) if min(wanted) <= n <= max(wanted)):
+            computed_windows = list(pool.map(next, windows))
+            assert all(day == number for day, _ in computed_windows)
+            if number not in wanted:
+                continue  # taken over, between days that were not
+            day = parts.day_at(number)
+            events = pl.read_parquet(files[day])
+            times = times_of(events, spec.time)
+            computed = request_values(spec, request_columns(spec, events, times))
+            for _, table in computed_windows:
+                computed |= table
+            stamp = pl.Series("event_timestamp", event_times(times)).cast(pl.Datetime("us"))
+            main = main_table(workload, spec, events, stamp, computed)
+            parts.write(main, task["out"] / f"{MAIN}.parquet", day, {HASH_KEY: spec.hash})
+            for window, (_, table) in zip(spec.windows, computed_windows, strict=True):
+                parts.write(view_table(events[window.key], stamp, table), task["out"] / f"{window.view}.parquet", day)
 
 
-def _loader(
-    window: Window, spec: FeatureSpec, files: dict[date, Path], source: str
-) -> Callable[[int, bool], Events | None]:
+def _loader(window: Window, spec: FeatureSpec, files: dict[date, Path], source: str) -> Load:
     columns = pl.read_parquet_schema(next(iter(files.values())))
 
     def load(number: int, timed: bool) -> Events | None:
