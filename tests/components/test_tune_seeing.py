@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -157,3 +159,12 @@ def test_a_sweep_elsewhere_with_another_limit_is_another_job():
         return record_hash(_until(load(overrides={"budget": {"cpu_hour": 1.0, **more}})))
 
     assert job() == job() and len({job(), job(limit=1.0), job(limit=2.0)}) == 3
+
+
+def test_what_a_terminal_needs_imports_nothing_heavy():
+    code = (
+        "import sys, pipelines.live, pipelines.estimate, pipelines.record, seaway.cli.agree; "
+        "print([m for m in ('ray', 'torch', 'optuna', 'mlflow', 'feast', 'onnxruntime') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
