@@ -121,12 +121,20 @@ def _worked_before(name: str, records: list[dict[str, Any]]) -> Iterator[tuple[S
         for step in record.get("steps") or []:
             if step["name"] != name or step.get("status") not in ("done", "skipped") or not _work_seconds(step):
                 continue
-            if name == "tune" and not {"epochs_trained", "cpu_seconds"} <= set(step.get("summary") or {}):
+            if name == "tune" and not _tells(step, record):
                 continue
             key = step.get("key") or record["run"]
             if key not in seen:
                 seen.add(key)
                 yield step, record
+
+
+def _tells(step: Step, record: Mapping[str, Any]) -> bool:
+    """Whether a sweep says how many epochs there were: records of other versions may not."""
+    asked, done = record.get("sweep") or {}, step.get("summary") or {}
+    return {"epochs", "cpu", "scheduler"} <= set(asked) and {"epochs_trained", "epochs_kept", "cpu_seconds"} <= set(
+        done
+    )
 
 
 def _work_seconds(step: Step) -> float:

@@ -110,6 +110,16 @@ def test_a_sweep_that_was_ended_says_nothing_of_how_many_epochs_there_will_be(tm
     assert foretold("tune", found, history(found)).seconds == pytest.approx(200.0)  # all 160 epochs
 
 
+def test_records_of_other_versions_are_no_earlier_runs(tmp_path):
+    found = config(tmp_path)
+    kept(found, "20260101", step("tune", 50.0, summary=SUMMARY), sweep={"trials": 8})
+    kept(found, "20260102", step("tune", 50.0, key="l", summary={"trials": 8}))
+    kept(found, "20260103", step("tune", 50.0, key="m", summary=None), steps_of="another version")
+    (tmp_path / "runs" / "20260104").mkdir()
+    (tmp_path / "runs" / "20260104" / "run.json").write_text("{")
+    assert foretold("tune", found, history(found)).seconds is None
+
+
 def test_a_population_has_as_many_epochs_as_members_times_epochs(tmp_path):
     sweep = {"scheduler": "pbt", "population": 4, "max_epochs": 20, "trials": 8}
     found = config(tmp_path, workload={"sweep": sweep})
