@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seaway.config import Config, load
+from seaway.config import Config, Sweep, load
 from seaway.features import FeatureSpec
 from seaway.hooks import resolve
 
@@ -30,8 +30,9 @@ MAX_EPOCHS = 27
 
 
 def configured(folder: Path, **sweep: Any) -> tuple[Config, FeatureSpec]:
-    """The configuration with its home in ``folder``; ``sweep`` overrides keys of workload.sweep."""
-    changed = {"max_epochs": MAX_EPOCHS, "space": SPACE, **sweep}
+    """The configuration with its home in ``folder``, decisions by default; ``sweep`` overrides keys of workload.sweep."""
+    usual = {name: Sweep.model_fields[name].default for name in ("grace_epochs", "reduction", "patience", "scheduler")}
+    changed = {**usual, "max_epochs": MAX_EPOCHS, "space": SPACE, **sweep}
     overrides = {
         "home": str(folder / "home"),
         "scale": "bench",
