@@ -30,7 +30,7 @@ MAX_EPOCHS = 27
 
 
 def configured(folder: Path, **sweep: Any) -> tuple[Config, FeatureSpec]:
-    """The configuration with its home in ``folder``, decisions by default; ``sweep`` overrides keys of workload.sweep."""
+    """The configuration with its home in ``folder`` and decisions by default; ``sweep``: keys of workload.sweep."""
     usual = {name: Sweep.model_fields[name].default for name in ("grace_epochs", "reduction", "patience", "scheduler")}
     changed = {**usual, "max_epochs": MAX_EPOCHS, "space": SPACE, **sweep}
     overrides = {
