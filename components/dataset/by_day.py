@@ -36,7 +36,9 @@ def dataset_by_day(config: Config, spec: FeatureSpec, features: Path, out: Path)
         raise SeawayError("there are no events to make a data set from")
     end = datetime.combine(max(events), datetime.min.time()) + timedelta(days=1)
     periods = splits(config.workload, end)
-    wanted = {day: file for day, file in events.items() if any(_overlap(day, period) for period in periods.values())}
+    span = min(start for start, _ in periods.values()), max(end for _, end in periods.values())
+    # with the days between splits: each day passes through all of them, and so is joined once
+    wanted = {day: file for day, file in events.items() if _overlap(day, span)}
     apply(open_store(config, features), config)
     shelf = shelf_of(config, "dataset")
     keys = _day_keys(config, spec, features, wanted, shelf)

@@ -66,7 +66,7 @@ def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -
     shelf.close()
     first, last = (events[edge] for edge in (min(events), max(events)))
     return {
-        "rows": sum(map(parts.height, events.values())),
+        "rows": pl.scan_parquet(list(events.values())).select(pl.len()).collect().item(),
         "first_time": str(pl.read_parquet(first, columns=[spec.time])[spec.time].min()),
         "last_time": str(pl.read_parquet(last, columns=[spec.time])[spec.time].max()),
         "days": len(events),

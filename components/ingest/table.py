@@ -28,21 +28,21 @@ def write(name: str, source: Source, files: dict[str, Path], target: Path, shelf
         return rows
     shape = pl.LazyFrame(schema=pl.concat(frames.values(), how="diagonal_relaxed").collect_schema())
     about = [name, [(c, str(t)) for c, t in shape.collect_schema().items()], code_of("components.ingest.table")]
-    rows = 0
+    made = []
     for number, (label, frame) in enumerate(frames.items()):
         part, key = target / f"{number:06d}.parquet", f"{shelf.key(about, label, shelf.digest(files[label]))}-raw"
         if not shelf.take(key, part):
             with atomic_write(part) as temporary:
                 same = pl.concat([shape, frame], how="diagonal_relaxed")
-                _sink(name, same, {label: files[label]}, temporary, part)
+                rows = _sink(name, same, {label: files[label]}, temporary, part)
+            if not rows:
+                part.unlink()
+                continue
             shelf.keep(key, part)
-        if found := height(part):
-            rows += found
-        else:
-            part.unlink()
-    if not rows:
+        made.append(part)
+    if not made:
         raise _no_rows(name, files)
-    return rows
+    return pl.scan_parquet(made).select(pl.len()).collect().item()
 
 
 def _sink(name: str, frame: pl.LazyFrame, files: dict[str, Path], file: Path, target: Path) -> int:
