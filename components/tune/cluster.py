@@ -28,6 +28,7 @@ from seaway.storage import Storage
 def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True) -> dict[str, Any]:
     """As components.tune.step.tune, by a RayJob. Raises SeawayError with the job's own words when it fails."""
     from components.tune.step import sweep_key
+    from components.tune.warm import look_up
 
     store = Storage.of(config)
     if store is None:
@@ -41,7 +42,7 @@ def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: b
             for split in ("sweep_train.parquet", "valid.parquet"):
                 place(dataset / split, Path(folder) / split)
             store.publish(Path(folder), f"{at}/data")
-        record = job_record(config, at, mine)
+        record = job_record(config, at, mine) | {"warm": look_up(config, spec, at.rpartition("/")[2])}
         store.write(f"{mine}/job.json", canonical_json(record).encode())
         Job(config, store, mine, manifest(config, name, record)).run(
             stale=() if resume else (f"{at}/checkpoints", f"{mine}/result")

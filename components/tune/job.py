@@ -68,7 +68,8 @@ def run(store: Storage, record: dict[str, Any], address: str, home: Path) -> Non
         Told(store),
     )
     out.mkdir(parents=True, exist_ok=True)
-    summary = search(config, resolve(config.workload.features, config.root), dataset, out, place=place)
+    spec, warm = resolve(config.workload.features, config.root), record.get("warm", [])
+    summary = search(config, spec, dataset, out, place=place, warm=warm)
     write_json(out / "summary.json", summary)
     store.publish(out, store.join("result"), replace=True)
 
