@@ -65,6 +65,7 @@ def test_a_lost_node_costs_the_running_epoch_and_its_return():
     calm = simulate(sweep(trials=6), even(epochs=8), Fleet(slots=1, start=50), (3,))
     lossy = simulate(sweep(trials=6), even(epochs=8), fleet, (3,))
     assert lossy.losses > 2
+    assert lossy.node_seconds == pytest.approx(lossy.seconds)  # one node at any time, each paid for until it is lost
     assert lossy.epochs == calm.epochs == 48  # no epoch twice
     assert lossy.slot_seconds == pytest.approx(calm.slot_seconds + lossy.lost_seconds + 5 * again(lossy))
     # what is lost is less than an epoch and a return each time; each time a node starts anew
