@@ -77,6 +77,7 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
 @contextmanager
 def _ray(config: Config) -> Iterator[Any]:
     from components.tune.local_ray import local_ray, prepare
+    from components.tune.place import joined
 
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield sys.modules["ray"]
@@ -91,19 +92,9 @@ def _ray(config: Config) -> Iterator[Any]:
             "or data.engine to partitions"
         )
     prepare(own=False)
-    import ray
-
-    try:
-        ray.init(address=config.ray.address, log_to_driver=False, configure_logging=False)
-    except Exception as error:
-        raise SeawayError(
-            f"ray.address {config.ray.address}: no Ray answers there ({str(error).splitlines()[0]})"
-        ) from None
-    try:
+    with joined(str(config.ray.address)) as ray:
         _same_files(ray, config.home.resolve())
         yield ray
-    finally:
-        ray.shutdown()
 
 
 def _same_files(ray: Any, home: Path) -> None:

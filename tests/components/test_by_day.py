@@ -269,6 +269,13 @@ def test_ray_of_a_kind_that_cannot_do_it_is_named(tmp_path):
         list(spread.spread(cfg, process, [0, 1]))
 
 
+def test_a_ray_that_does_not_answer_is_named(tmp_path):
+    address = {"substrate": "address", "address": "127.0.0.1:9"}
+    cfg = load(overrides={"home": str(tmp_path), "data": {"engine": "ray"}, "ray": address})
+    with pytest.raises(SeawayError, match=r"no Ray answers at '127\.0\.0\.1:9'"):
+        list(spread.spread(cfg, process, [0, 1]))
+
+
 @pytest.fixture(scope="module")
 def ray():
     from components.tune.local_ray import local_ray
