@@ -24,10 +24,10 @@ from seaway.config import StepResources
 from seaway.spend import Rates
 
 SHORT = {"max_epochs": 9, "warm_start": 0}
-MEASURED = {**SHORT, "trials": 16, "scheduler": "asha", "seed": 11}
+MEASURED = {**SHORT, "trials": 40, "scheduler": "asha", "seed": 11}
 PLANNED = (
-    {**SHORT, "trials": 48, "scheduler": "asha", "seed": 5},
-    {**SHORT, "trials": 16, "scheduler": "none", "seed": 6},
+    {**SHORT, "trials": 60, "scheduler": "asha", "seed": 5},
+    {**SHORT, "trials": 60, "scheduler": "none", "seed": 6},
 )
 RATES = Rates(cpu=0.05, source="benchmark")
 BAR = 20.0  # per cent

@@ -81,7 +81,7 @@ def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float =
     An epoch's seconds are those that the trial held its place for, checkpoints and all, where the table has them.
 
     A trial that the scheduler stopped is continued as one that went further did from that epoch on, the nearest in
-    value there: its changes in value, and the stopped trial's own seconds. A trial whose patience had ended is taken
+    value there: its changes in value, at the stopped trial's own pace. A trial whose patience had ended is taken
     to stay as it was. Raises SeawayError for a file that is missing or no sweep's, fewer than LEAST_TRIALS trials with
     a result, and more epochs than any trial had.
     """
@@ -122,7 +122,10 @@ def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: i
     if one.status == "failed":
         values, seconds = values[:max_epochs], seconds[:max_epochs]
         return Curve(np.asarray(values), np.asarray(seconds), len(values), failed=True)
-    usual = float(np.mean(one.seconds))
+    # a trial's first epochs are slower than its later ones: by as much as in those that went further
+    count = len(values)
+    later = [d.seconds[count:].mean() / d.seconds[:count].mean() for d in good if len(d.values) > count]
+    usual = float(np.mean(seconds)) * float(np.median(later) if later else 1.0)
     while len(values) < max_epochs:
         donors = [d for d in good if len(d.values) > len(values)] if one.status != "finished" else []
         if not donors:
