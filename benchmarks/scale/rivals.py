@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.scale import subject
 
 NEVER = 10**6  # epochs of patience: every trial to its last epoch
-# the best of Optuna's settings on the recorded curves (benchmarks.scale.searches): its own defaults took longer
+# the best of several settings by simulation on the recorded curves; its own defaults took longer
 PRUNER = {"min_resource": 3, "reduction_factor": 3}
 
 
