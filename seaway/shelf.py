@@ -6,6 +6,7 @@ ends, so that the shelf never holds more than one result. Layout: ``<key>.parque
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -60,9 +61,12 @@ class Shelf:
         """Make ``target`` the kept part, if there is one."""
         if not self.has(key):
             return False
-        place(self._file(key), target)
-        if not target.exists():
-            return False  # another run has just cleared it away
+        try:
+            os.link(self._file(key), target)  # what is nearly always enough
+        except OSError:
+            place(self._file(key), target)
+            if not target.exists():
+                return False  # another run has just cleared it away
         with self._lock:
             self._used[key] = self._kept[key]
             self.taken += 1

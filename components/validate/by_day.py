@@ -42,7 +42,11 @@ def validate_by_day(config: Config, raw: Path, out: Path, quarantine: Path) -> d
         for name, source in workload.sources.items():
             judged[name] = judge_table(config, name, source, raw / f"{name}.parquet", work / name, shelf)
             twice[name] = _twice(source, judged[name])
-            bad[name] = [_bad(name, source, part, _dropped(part, twice[name])) for part in judged[name]]
+            bad[name] = [pl.LazyFrame(schema=QUARANTINE)]
+            for part in judged[name]:
+                dropped = _dropped(part, twice[name])
+                if part.facts["bad"] or dropped.height:
+                    bad[name].append(_bad(name, source, part, dropped))
         with atomic_write(quarantine) as temporary:
             pl.concat([frame for frames in bad.values() for frame in frames]).sink_parquet(temporary)
         out.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def judge(task: dict[str, Any]) -> None:
     found = rows_of(task["file"], task["start"], task["rows"], task["columns"])
     good, broken = judge_rows(found, source, task["zoned"])
     days = good.group_by(pl.col(source.time).dt.date().alias("day")).len().sort("day")
-    facts: dict[str, Any] = {"good": good.height, "days": [days["day"]], "counts": [days["len"]]}
+    facts: dict[str, Any] = {"good": good.height, "bad": broken.height, "days": [days["day"]], "counts": [days["len"]]}
     if source.id:
         ids = good[source.id]
         edges = good.select(pl.col(source.id).min().alias("low"), pl.col(source.id).max().alias("high"))
