@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from components.train.group import Group, check_rows_are_judged_alone
 from components.train.state import read, under, write
 from seaway.artifacts import record_hash
 from seaway.errors import SeawayError
@@ -61,7 +62,8 @@ class Training:
     epoch is measured by ``metric`` and the best epoch's weights are kept; training ends at
     ``max_epochs`` or after ``patience`` epochs without a better one. Without ``valid`` it runs
     ``max_epochs``. ``precision``: ``auto`` is mixed (bfloat16, or float16 with a gradient scaler) on
-    CUDA and float32 on a CPU.
+    CUDA and float32 on a CPU. ``group``: workers that do so together, with the same arguments; each computes
+    its part of every batch, whose size stays ``batch_size``, and worker 0 measures. All hold the same weights.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Training:
         seed: int = 0,
         device: str = "auto",
         precision: str = "auto",
+        group: Group | None = None,
     ) -> None:
         import torch
 
@@ -90,6 +93,11 @@ class Training:
         torch.set_deterministic_debug_mode("error" if self.device == "cpu" else "default")
         torch.manual_seed(seed)
         self.model = build(params, *standardisation(train.features)).to(self.device)
+        self._group = group
+        if group:
+            check_rows_are_judged_alone(self.model)
+            for tensor in self.model.state_dict().values():
+                group.first_(tensor)
         self._x = torch.tensor(train.features).to(self.device)
         self._y = torch.tensor(train.labels).to(self.device)
         self._valid = valid
@@ -129,26 +137,47 @@ class Training:
         mixed = self._dtype != torch.float32
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for batch in rows.split(self._batch):
+        if self._group:  # the rows are drawn; from here each worker draws for itself, as its rows are others
+            torch.manual_seed((self.seed * 100_003 + number) * 1_009 + self._group.rank)
+        for whole in rows.split(self._batch):
+            batch = self._group.part(whole) if self._group else whole
             self._optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device, dtype=self._dtype, enabled=mixed):
-                logits = self.model(self._x[batch])
-            y = self._y[batch]
-            loss = loss_of(logits.float(), y, weight=torch.where(y > 0, 1.0, 1.0 / self._share))
-            self._scaler.scale(loss).backward()
+            if len(batch):
+                with torch.autocast(self.device, dtype=self._dtype, enabled=mixed):
+                    logits = self.model(self._x[batch])
+                y = self._y[batch]
+                loss = loss_of(logits.float(), y, weight=torch.where(y > 0, 1.0, 1.0 / self._share))
+                if self._group:  # of the mean over the whole batch, this part
+                    loss = loss * (len(batch) / len(whole))
+                self._scaler.scale(loss).backward()
+                total += loss.detach() * len(whole)
+            if self._group:
+                self._group.sum_gradients(self.model.parameters())
             self._scaler.step(self._optimizer)
             self._scaler.update()
-            total += loss.detach() * len(batch)
+        if self._group:
+            self._group.sum_(total)
         record = {"epoch": number, "loss": float(total) / len(rows)}
         if not np.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {number}: the learning rate is too high")
         if self._valid is not None:
-            record[self.metric] = float(NAMED[self.metric](self.scores(self._valid.features), self._valid.labels))
+            record[self.metric] = self._measured(self._valid)
             if better(self.metric, record[self.metric], self.best and self.best[self.metric]):
                 self.best, self._best_weights = record, self._weights()
         record["seconds"] = time.perf_counter() - started
         self.history.append(record)
         return record
+
+    def _measured(self, valid: Rows) -> float:
+        import torch
+
+        if self._group is None or self._group.rank == 0:
+            value = float(NAMED[self.metric](self.scores(valid.features), valid.labels))
+        else:
+            value = 0.0
+        if self._group:  # one measures, so that all stop at the same epoch
+            value = float(self._group.first_(torch.tensor(value, dtype=torch.float64, device=self.device)))
+        return value
 
     def _rows_of_epoch(self) -> Any:
         """Row numbers in random order: every positive and the epoch's share of the negatives."""
