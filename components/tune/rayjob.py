@@ -21,7 +21,7 @@ SPOT = "seaway.dev/spot"  # taint and label of nodes that may be taken away
 HOME = "/home/seaway"
 USER = 8888  # of the images
 GROUP = "trials"
-_LABELS = {"app.kubernetes.io/managed-by": "seaway", "app.kubernetes.io/component": "sweep"}
+_LABELS = {"app.kubernetes.io/managed-by": "seaway"}
 _SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _CONTAINER = {
     "allowPrivilegeEscalation": False,
@@ -37,8 +37,8 @@ def slots(config: Config) -> int:
     return max(ray.max_workers or ray.workers, ray.workers) * (ray.worker.gpu or _cores(ray.worker))
 
 
-def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str]) -> dict[str, Any]:
-    """The manifest. ``entry``: a command line; ``files``: what -> URI, told in annotations.
+def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str], what: str = "sweep") -> dict[str, Any]:
+    """The manifest. ``entry``: a command line; ``files``: what -> URI, told in annotations; ``what``: the step.
 
     Raises SeawayError for settings that the operator would take and that could not work.
     """
@@ -47,7 +47,7 @@ def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str]) -> 
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": ray.namespace,
-        "labels": _labels(config),
+        "labels": _labels(config, what),
         "annotations": {f"seaway.dev/{what}": uri for what, uri in files.items()},
     }
     spec: dict[str, Any] = {
@@ -64,7 +64,7 @@ def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str]) -> 
             **({"autoscalerOptions": _AUTOSCALER} if autoscale else {}),
             "headGroupSpec": {
                 "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "num-gpus": "0"},  # noqa: S104
-                "template": _pod(config, "ray-head", ray.head, token=autoscale),
+                "template": _pod(config, "ray-head", ray.head, what, token=autoscale),
             },
             "workerGroupSpecs": [
                 {
@@ -73,7 +73,7 @@ def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str]) -> 
                     "minReplicas": ray.workers,
                     "maxReplicas": ray.max_workers or ray.workers,
                     "rayStartParams": {"num-cpus": str(max(_cores(ray.worker), ray.worker.gpu))},
-                    "template": _pod(config, "ray-worker", ray.worker, spot=ray.spot),
+                    "template": _pod(config, "ray-worker", ray.worker, what, spot=ray.spot),
                 }
             ],
         },
@@ -101,7 +101,7 @@ def _autoscales(config: Config) -> bool:
 
 
 def _pod(
-    config: Config, container: str, needs: StepResources, *, spot: bool = False, token: bool = False
+    config: Config, container: str, needs: StepResources, what: str, *, spot: bool = False, token: bool = False
 ) -> dict[str, Any]:
     """A pod's template, which the Pod Security level `restricted` admits. ``token``: the autoscaler calls the API."""
     amounts = {"cpu": needs.cpu, "memory": needs.memory} | ({GPU: str(needs.gpu)} if needs.gpu else {})
@@ -137,12 +137,12 @@ def _pod(
         spec["affinity"] = {
             "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 50, "preference": wanted}]}
         }
-    return {"metadata": {"labels": _labels(config)}, "spec": spec}
+    return {"metadata": {"labels": _labels(config, what)}, "spec": spec}
 
 
-def _labels(config: Config) -> dict[str, str]:
+def _labels(config: Config, what: str) -> dict[str, str]:
     """On the job, where Kueue looks, and on its pods, where the admission policy and people do."""
-    return _LABELS | ({QUEUE: config.ray.queue} if config.ray.queue else {})
+    return _LABELS | {"app.kubernetes.io/component": what} | ({QUEUE: config.ray.queue} if config.ray.queue else {})
 
 
 def _environment(config: Config) -> list[dict[str, Any]]:
