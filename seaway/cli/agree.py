@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import select
 import sys
 from typing import Any
 
@@ -63,10 +64,10 @@ def _ask(question: str, usd: str, config: Config) -> None:
             f"budget.ask_above (--set budget.ask_above={usd}) in config/{config.env}.yaml; budget.limit ends a sweep "
             "before it costs more"
         )
-    try:
-        answer = input(f"{question[0].upper()}{question[1:]}.\nGo on? [y/N] ")
-    except EOFError:
-        answer = ""
+    print(f"{question[0].upper()}{question[1:]}.\nGo on? [y/N] ", end="", flush=True)
+    while not select.select([sys.stdin], [], [], 0.2)[0]:  # Ctrl-C is seen between two looks, whatever reads restart
+        pass
+    answer = sys.stdin.readline()
     if answer.strip().lower() not in ("y", "yes"):
         raise SeawayError("not agreed to, so nothing was run")
 
