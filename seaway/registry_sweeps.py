@@ -6,7 +6,9 @@ As in seaway/registry.py, the local SQLite file is read directly and MLflow is i
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -51,9 +53,8 @@ class Sweeps:
         tag takes; ``values``: of each trial, in order. A few calls, whatever the number of trials. Raises SeawayError
         for a store that does not answer.
         """
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         client = connect(self._uri, self._model, self._file)
-        import time
-
         from mlflow.entities import Metric, Param, RunTag
         from mlflow.exceptions import MlflowException
 

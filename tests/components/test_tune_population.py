@@ -82,6 +82,18 @@ def test_the_lowest_quarter_goes_on_from_the_best_with_moved_parameters():
     assert rules.stopped == set()
 
 
+def test_moves_are_of_the_seed():
+    def second(seed):
+        rules = Generations(sweep_of(seed=seed), distributions(SPACE), frozenset(SPACE))
+        for index in range(8):
+            rules.began(index, {"learning_rate": 0.01, "batch_size": 64, "width": 8})
+            rules.ended(index, float(index))
+        return [rules.member(8 + number) for number in range(8)]
+
+    assert second(1) == second(1)
+    assert second(1) != second(2)
+
+
 def test_the_population_comes_to_the_good_values():
     made, _, _ = played(sweep_of(max_epochs=30), 0)
     off = [abs(np.log10(made[i]["params"]["learning_rate"]) + 2) for i in range(len(made))]
