@@ -20,6 +20,7 @@ from seaway import scorer
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.signing import opened
+from seaway.slices import FILE, GLOBAL, Slices
 from seaway.storage import is_uri
 from serving.pod_parts import BUNDLE, STACK, UPDATE
 from serving.wire import MAX_NUMBER, Refused, guard, header_id, read_request
@@ -91,6 +92,9 @@ class ModelServer:
         self._reader = OnlineReader(self.online_store, self.project, self.spec)
         self._session = scorer.session(read("model.onnx"), len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
+        self._slices = Slices(read, len(self.spec.names)) if (self.bundle / FILE).exists() else None
+        if self._slices:
+            self._slices.check()
         self.counts = ServerMetrics(registry)
         lost = self.counts.lost.inc
         self._answers = log_of(self.log, self.lineage["model_version"], lost) if self.log else None
@@ -132,20 +136,24 @@ class ModelServer:
         rows, wishes, puid = read_request(message, self.spec.inputs)
         features = np.stack([self._features(i, row) for i, row in enumerate(rows)])
         start = perf_counter()
-        scores = self.score(features)
+        own = self._routes(rows, features)
+        scores = self._slices.scores(own, features, self.score) if self._slices else self.score(features)
         self.counts.model.observe(perf_counter() - start)
         if scores.shape != (len(rows),) or not np.isfinite(scores).all():
             raise SeawayError("the model's output is not one finite number a row")
-        decisions = (scores >= self.threshold).astype(int)
+        cuts = self._slices.cuts(own, self.threshold) if self._slices else self.threshold
+        decisions = (scores >= cuts).astype(int)
         tags: dict[str, Any] = dict(self.lineage)
+        if self._slices:
+            tags["slice"] = [name or GLOBAL for name in own]
         if wishes["features"]:
             tags["features"] = [[float(value) for value in row] for row in features]
         if wishes["explain"]:
-            tags["reasons"] = [self._reasons(row) for row in features]
+            tags["reasons"] = [self._reasons(row, name) for row, name in zip(features, own, strict=True)]
         self.counts.answered.inc(len(rows))
         self.counts.decisions.inc(int(decisions.sum()))
         if self._answers:
-            self._answers.add(puid or header_id(), scores.tolist(), decisions.tolist())
+            self._answers.add(puid or header_id(), scores.tolist(), decisions.tolist(), tags.get("slice", ()))
         table = [[float(score), int(decision)] for score, decision in zip(scores, decisions, strict=True)]
         meta = {"tags": tags, "puid": puid} if puid else {"tags": tags}
         return {"data": {"names": ["probability", "decision"], "ndarray": table}, "meta": meta}
@@ -164,9 +172,22 @@ class ModelServer:
             raise Refused("BAD_VALUE", f"row {index}: a value is out of range")
         return found
 
-    def _reasons(self, row: np.ndarray) -> list[dict[str, Any]]:
+    def _routes(self, rows: list[dict[str, Any]], features: np.ndarray) -> list[str]:
+        """The slice of each row, "" for the global model; by a feature where the column is one."""
+        if not self._slices:
+            return [""] * len(rows)
+        by = self._slices.by
+        if by in self.spec.names:
+            return self._slices.names(features[:, self.spec.names.index(by)].tolist())
+        return self._slices.names(row[by] for row in rows)
+
+    def _reasons(self, row: np.ndarray, own: str = "") -> list[dict[str, Any]]:
         from seaway.attribution import contributions, reason_codes
 
+        if own:
+            background, reasons = self._slices.background(own)
+            phi = contributions(lambda some: self._slices.score(own, some), row, background)
+            return reason_codes(phi, self.spec.names, row, reasons)
         if not len(self.background):
             return []
         phi = contributions(self.score, row, self.background)

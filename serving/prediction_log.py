@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import time
 
@@ -30,6 +30,10 @@ def file_of(folder: Path) -> Path:
     """This process's file: ``folder/<deployment>/<predictor>-<host>-<pid>.jsonl``, names as Seldon sets them."""
     deployment, predictor = (os.environ.get(name) or "unnamed" for name in ("SELDON_DEPLOYMENT_ID", "PREDICTOR_ID"))
     return Path(folder) / deployment / f"{predictor}-{socket.gethostname()}-{os.getpid()}.jsonl"
+
+
+def _slice(slices: Sequence[str], row: int) -> str:
+    return f',"s":{json.dumps(slices[row])}' if slices else ""
 
 
 class AnswerLog:
@@ -55,14 +59,17 @@ class AnswerLog:
         self._thread.start()
         atexit.register(self.close)  # Seldon switches multiprocessing's own finalizers off in its workers
 
-    def add(self, identity: str, scores: Iterable[float], decisions: Iterable[int]) -> None:
-        """The rows of one answered request; one without an id cannot be joined and is left out."""
+    def add(self, identity: str, scores: Iterable[float], decisions: Iterable[int], slices: Sequence[str] = ()) -> None:
+        """The rows of one answered request; one without an id cannot be joined and is left out.
+
+        ``slices``: the slice whose model scored each row, where the bundle has slices; it becomes "s".
+        """
         if not identity:
             return
         at = time()
         lines = [
             f'{{"id":{json.dumps(f"{identity}/{i}" if i else identity)},"t":{at:.3f},"p":{score:.9g},"d":{decision},'
-            f'"v":{self._version}}}\n'
+            f'"v":{self._version}{_slice(slices, i)}}}\n'
             for i, (score, decision) in enumerate(zip(scores, decisions, strict=True))
         ]
         with self._lock:

@@ -21,6 +21,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.metrics import NAMED, Bootstrap
+from seaway.slices import FILE, Slices
 
 
 def evaluate(
@@ -99,9 +100,17 @@ def _score(bundle: Path, frame: pl.DataFrame) -> Model:
     names = _feature_names(bundle)
     features = np.ascontiguousarray(frame.select(names).cast(pl.Float32).to_numpy())
     scores = onnx_scores(session(bundle / "model.onnx"), features)
+    threshold: Any = float(read_json(bundle / "model.json")["threshold"])
+    if (bundle / FILE).exists():
+        slices = Slices(lambda name: (bundle / name).read_bytes(), len(names))
+        if slices.by not in frame.columns:
+            raise SeawayError(f"{bundle} routes by {slices.by!r}, which the data set has not")
+        own = slices.names(frame[slices.by].to_list())
+        scores = slices.over(own, features, scores)
+        threshold = slices.cuts(own, threshold)
     if not np.isfinite(scores).all():
         raise SeawayError(f"{bundle}: {int((~np.isfinite(scores)).sum())} scores are not finite numbers")
-    return Model(scores, float(read_json(bundle / "model.json")["threshold"]))
+    return Model(scores, threshold)
 
 
 def _top(config: Config, frame: pl.DataFrame) -> tuple[TopK | None, np.ndarray | None]:
