@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.tune import population
 from components.tune.budget import rates_of
-from components.tune.order import trials as number_of_trials
 from seaway.config import Config, StepResources
 from seaway.metrics import LOWER_IS_BETTER
 from seaway.spend import Rates, Use, spent, used, worth
@@ -35,7 +35,7 @@ class Sight:
     def of(cls, config: Config, slots: int) -> Sight:
         sweep, budget = config.workload.sweep, config.budget
         return cls(
-            number_of_trials(sweep),
+            population.trials(sweep) if sweep.scheduler == "pbt" else sweep.trials,
             sweep.metric,
             min(sweep.interval, sweep.max_epochs) if sweep.scheduler == "pbt" else sweep.max_epochs,
             slots,
