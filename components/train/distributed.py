@@ -1,0 +1,147 @@
+"""Training by several workers of Ray Train; the loop and its file of state are those of one.
+
+Worker 0 writes the state after each epoch to home, and to object storage where there is one. Workers that were lost
+are started again, all of them, and go on from there; so does a run with fewer or more workers, or with one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.train.loop import Rows
+from components.tune.local_ray import local_ray, prepare, results_folder
+from components.tune.needs import Needs, here
+from components.tune.place import bring, joined
+from seaway.config import Config
+from seaway.errors import SeawayError
+from seaway.progress import say
+from seaway.storage import Storage
+
+ROOM_S = 600.0  # for the workers' machines to join the Ray of a RayJob
+
+
+def train_together(
+    config: Config, params: Mapping[str, Any], rows: Rows, epochs: int, file: Path, address: str | None = None
+) -> dict[str, Any]:
+    """Train ``epochs`` epochs with ``training.workers`` workers; the state is then in ``file``.
+
+    Where: a Ray of our own, the one of ``ray.address``, or the one at ``address``. Returns ``device`` (cpu or cuda),
+    ``resumed`` (epochs found done by the last start of the workers) and ``workers``. Raises SeawayError when there is
+    no room for them, when the model cannot be trained so, or when they were lost ``training.retries`` + 1 times.
+    """
+    needs, store = Needs.of(config.training.resources), Storage.of(config)
+    if config.compute.device == "cuda" and not needs.gpu:
+        raise SeawayError("compute.device is cuda, and training.resources.gpu is 0: give each worker a GPU")
+    remote = None
+    if store:
+        uri = store.join("training", file.stem)
+        remote = {"uri": uri, "endpoint": store.endpoint, "region": store.region}
+    job = {
+        "model": config.workload.model,
+        "root": str(config.root),
+        "params": dict(params),
+        "epochs": epochs,
+        "seed": config.workload.sweep.seed,
+        "device": config.compute.device if needs.gpu else "cpu",  # who was given no GPU takes none
+        "threads": 1,
+        "file": str(file.absolute()),
+        "remote": remote,
+    }
+    with _ray(config, needs, rows, address) as ray:
+        result = _fit(ray, config, needs, job, rows)
+    if result.get("error"):
+        raise SeawayError(result["error"])
+    bring(remote, file)
+    return result
+
+
+def forget(config: Config, file: Path) -> None:
+    """Remove the state, here and in object storage: the model is written."""
+    file.unlink(missing_ok=True)
+    store = Storage.of(config)
+    if store and config.training.workers > 1:
+        store.remove(store.join("training", file.stem, file.name))
+
+
+def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from components.train.worker import work
+
+    wanted, number = config.training, config.training.workers
+    resources = {"CPU": needs.cpu} | ({"GPU": needs.gpu} if needs.gpu else {})
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=job | {"rows": [ray.put(rows.features), ray.put(rows.labels)]},
+        torch_config=TorchConfig(backend="nccl" if needs.gpu else "gloo", timeout_s=600),
+        scaling_config=ScalingConfig(num_workers=number, use_gpu=bool(needs.gpu), resources_per_worker=resources),
+        run_config=RunConfig(
+            name=f"{Path(job['file']).stem}-{os.getpid()}",
+            storage_path=str(results_folder()),  # of Ray's own notes; the state is ours
+            failure_config=FailureConfig(max_failures=wanted.retries),
+        ),
+    )
+    say(f"train: {number} workers, each with {wanted.resources.cpu} CPU and {needs.gpu:g} GPU")
+    try:
+        return trainer.fit().return_value
+    except TrainingFailedError as error:
+        why = next(iter(getattr(error, "worker_failures", {}).values()), error)
+        raise SeawayError(
+            f"the workers of the training failed {wanted.retries + 1} times, at last with: "
+            f"{str(why).strip().splitlines()[-1][:300]}. Run again: it goes on from the last epoch"
+        ) from error
+
+
+@contextmanager
+def _ray(config: Config, needs: Needs, rows: Rows, address: str | None) -> Iterator[Any]:
+    """The ``ray`` module, connected to one that has room for the workers."""
+    number, where = config.training.workers, address or (config.ray.address if _away(config) else None)
+    if where:
+        prepare(own=False)
+        with joined(where) as ray:
+            until = time.monotonic() + (ROOM_S if address else 0)
+            while (fit := sum(_fits(n["Resources"], needs) for n in ray.nodes() if n["Alive"])) < number:
+                if time.monotonic() >= until:
+                    raise _no_room(config, f"the Ray at {where!r} has room for {fit}")
+                time.sleep(1)
+            yield ray
+        return
+    cpus, memory = here(config)
+    gpus = _gpus() if needs.gpu else 0
+    if (fit := needs.fits(cpus, memory, gpus)) < number:
+        raise _no_room(config, f"this machine has room for {fit}")
+    size = np.asarray(rows.features).nbytes + np.asarray(rows.labels).nbytes
+    os.environ["TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"] = "3"  # who has lost the others cannot leave in good order
+    with local_ray(max(1, cpus), gpus, 2 * size + 80_000_000) as ray:
+        yield ray
+
+
+def _away(config: Config) -> bool:
+    return config.ray.substrate == "address"
+
+
+def _fits(resources: Mapping[str, float], needs: Needs) -> int:
+    return needs.fits(resources.get("CPU", 0), resources.get("memory", 0), resources.get("GPU", 0))
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _no_room(config: Config, there: str) -> SeawayError:
+    each = config.training.resources
+    return SeawayError(
+        f"training.workers is {config.training.workers}, each with {each.cpu} CPU, {each.memory} and {each.gpu:g} GPU "
+        f"(training.resources), and {there}: ask for less, or train elsewhere (ray.substrate: address or kuberay)"
+    )
