@@ -151,7 +151,11 @@ STEPS: dict[str, Step] = {
     ),
     "train": Step(
         "components.train.step:train",
-        reads=(*_TABLE, "workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
+        reads=(
+            *_TABLE,
+            *("workload.split", "workload.sweep", "workload.model", "workload.top_k", "compute"),
+            *("workload.slices", "training.workers", "training.resources"),
+        ),
         hooks=("features", "model"),
     ),
     "evaluate": Step(

@@ -23,13 +23,26 @@ PROGRESS_SECONDS = 10.0
 
 
 def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path) -> dict[str, Any]:
+    """As ``train_here``; with several workers and ray.substrate kuberay, by a RayJob."""
+    if config.training.workers > 1 and config.ray.substrate == "kuberay":
+        from components.train.cluster import by_job
+
+        return by_job(config, spec, dataset, best, out)
+    return train_here(config, spec, dataset, best, out)
+
+
+def train_here(
+    config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path, address: str | None = None
+) -> dict[str, Any]:
     """Train on train.parquet with ``best``/best.json; write a bundle to ``out``, the baseline's to out/baseline.
 
-    A killed training goes on from its last epoch (home/training/<key>). Raises SeawayError when best.json
-    is missing or incomplete, or the exported model does not score as torch does.
+    A killed training goes on from its last epoch (home/training/<key>). With training.workers above 1 they train
+    together, see components.train.distributed; ``address`` is then of the Ray they run on. Raises SeawayError when
+    best.json is missing or incomplete, or the exported model does not score as torch does.
     """
     import torch
 
+    from components.slices.step import add_slices
     from components.train.baseline import fit_baseline
     from components.train.data import read_rows
     from components.train.export import write_bundle
@@ -40,7 +53,14 @@ def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pat
     torch.set_num_threads(1)  # small layers gain little from more, and the result does not depend on the machine
     chosen = _chosen(best)
     rows = read_rows(config, spec, dataset / "train.parquet")
-    seed = config.workload.sweep.seed
+    seed, workers = config.workload.sweep.seed, config.training.workers
+    key = record_hash([content_hash(dataset / "train.parquet"), chosen["params"], chosen["epochs"], seed, spec.hash])
+    checkpoint = config.home / "training" / f"{key[:16]}.safetensors"
+    together = None
+    if workers > 1:
+        from components.train.distributed import forget, train_together
+
+        together = train_together(config, chosen["params"], rows, int(chosen["epochs"]), checkpoint, address)
     training = Training(
         resolve(config.workload.model, config.root).build,
         chosen["params"],
@@ -48,11 +68,15 @@ def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pat
         None,
         max_epochs=int(chosen["epochs"]),
         seed=seed,
-        device=config.compute.device,
+        device="cpu" if together else config.compute.device,
     )
-    key = record_hash([content_hash(dataset / "train.parquet"), chosen["params"], chosen["epochs"], seed, spec.hash])
-    checkpoint = config.home / "training" / f"{key[:16]}.safetensors"
     resumed = training.load(checkpoint) and len(training.history)
+    if together:
+        if not training.finished:
+            raise SeawayError(
+                f"the workers' state is not in {checkpoint}: set storage.uri, or a `home` that they share"
+            )
+        resumed = together["resumed"]
     _run(training, checkpoint)
     scores = training.scores(rows.features)
     shared = {"workload": config.workload.name, "seed": seed}
@@ -83,7 +107,10 @@ def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pat
         metrics={},
         **shared,
     )
+    slices = add_slices(config, spec, dataset, chosen, out)
     checkpoint.unlink(missing_ok=True)
+    if together:
+        forget(config, checkpoint)
     return {
         "rows": len(rows.labels),
         "positives": int(rows.labels.sum()),
@@ -92,7 +119,9 @@ def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pat
         "resumed_at_epoch": int(resumed) or None,
         "loss": training.history[-1]["loss"],
         "threshold": chosen["threshold"],
-        "device": training.device,
+        **({"slices": slices} if slices else {}),
+        "device": together["device"] if together else training.device,
+        **({"workers": workers} if together else {}),
         "onnx_max_difference": difference,
         "seconds": round(time.perf_counter() - started, 2),
     }
