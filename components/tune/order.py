@@ -28,7 +28,7 @@ class Watcher(Protocol):
 class Deciding(Protocol):
     """The decisions of one sweep; in a real one, a resumed one and a simulated one the same."""
 
-    stopped: set[int]
+    stopped: dict[int, int]  # by trial, the last epoch that counts
     seen: dict[int, rungs.Seen]
 
     def may_begin(self, index: int) -> bool: ...

@@ -148,6 +148,7 @@ class Simulation:
                 if not self._epoch(run, now):
                     continue
             self._fill(now)
+        self.tally.stopped = len(self._rules.stopped)
         self.tally.seconds = now + self._fleet.once
         self.tally.node_seconds = self._nodes.close(now)
         return self.tally
@@ -210,7 +211,6 @@ class Simulation:
         # Ray does not ask the scheduler about a trial's last result
         stopped = not last and self._rules.reported(run.index, run.done, value)
         if last or stopped:
-            tally.stopped += stopped
             self._end(run, value, stopped)
             return True
         self._go_on(run, now)

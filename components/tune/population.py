@@ -47,7 +47,7 @@ class Generations:
     def __init__(self, sweep: Sweep, space: Mapping[str, Any], free: frozenset[str]) -> None:
         self._sweep, self._space, self.free = sweep, space, free
         self.seen: dict[int, Seen] = {}
-        self.stopped: set[int] = set()
+        self.stopped: dict[int, int] = {}
         self._values: dict[int, float] = {}
         self._params: dict[int, dict[str, Any]] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +48,7 @@ class Records:
     ) -> None:
         self._needs, self._on_epoch, self._on_failure = needs, on_epoch, on_failure
         self._seen: dict[int, _Seen] = {}
-        self._made: dict[int, dict[str, Any]] = {}  # of trials that are over
+        self._made: dict[tuple[int, int | None], dict[str, Any]] = {}  # of trials that are over
         self.fault = ""
         self.changed = False  # since somebody set it False
 
@@ -88,21 +88,22 @@ class Records:
             return
         seen.over, self.changed = True, True
         if failed:
-            self._on_failure(self._record(seen, stopped=False))
+            self._on_failure(self._record(seen, None))
 
-    def records(self, stopped: set[int], last: bool = False) -> list[dict[str, Any]]:
+    def records(self, stopped: Mapping[int, int], last: bool = False) -> list[dict[str, Any]]:
         """By index: index, params, epochs (results), objective, status, error, attempts, cpu_seconds, gpu_seconds.
 
-        Status: "finished", "stopped early" (those in ``stopped``), "failed", and of a trial that is not over "running",
-        or, once the sweep is (``last``), "ended".
+        Status: "finished", "stopped early" (those in ``stopped``, with their epochs up to the one given there),
+        "failed", and of a trial that is not over "running", or, once the sweep is (``last``), "ended".
         """
-        for index, seen in self._seen.items():
-            if seen.over and index not in self._made:
-                self._made[index] = self._record(seen, index in stopped)
         unfinished = "ended" if last else "running"
-        return [
-            self._made.get(index) or self._record(self._seen[index], False, unfinished) for index in sorted(self._seen)
-        ]
+        made = []
+        for index in sorted(self._seen):
+            seen, counted = self._seen[index], stopped.get(index)
+            if seen.over and (index, counted) not in self._made:
+                self._made[index, counted] = self._record(seen, counted)
+            made.append(self._made.get((index, counted)) or self._record(seen, None, unfinished))
+        return made
 
     def _of(self, trial: Any) -> _Seen:
         index = trial.config["index"]
@@ -111,16 +112,17 @@ class Records:
             self._seen[index] = _Seen(trial, since=began or time.time())
         return self._seen[index]
 
-    def _record(self, seen: _Seen, stopped: bool, unfinished: str = "") -> dict[str, Any]:
-        epochs = [seen.epochs[number] for number in sorted(seen.epochs)]
-        failed = bool(seen.error) or any(e["failed"] for e in epochs) or (seen.over and not epochs)
+    def _record(self, seen: _Seen, stopped: int | None, unfinished: str = "") -> dict[str, Any]:
+        epochs = [seen.epochs[number] for number in sorted(seen.epochs) if stopped is None or number <= stopped]
+        error = "" if stopped else seen.error  # what came after the epoch at which it had to stop counts for nobody
+        failed = bool(error) or any(e["failed"] for e in epochs) or (seen.over and not epochs)
         status = "failed" if failed else unfinished or ("stopped early" if stopped else "finished")
         return {
             **seen.trial.config,
             "epochs": epochs,
             "objective": float("-inf") if failed or not epochs else epochs[-1][OBJECTIVE],
             "status": status,
-            "error": seen.error,
+            "error": error,
             "attempts": max(1, seen.failures + (not seen.error)),
             "cpu_seconds": seen.seconds * self._needs.cpu,
             "gpu_seconds": seen.seconds * self._needs.gpu,

@@ -3,8 +3,10 @@
 All here is plain data. A real sweep and a simulated one ask the same functions.
 
 A trial may not begin before those that came ``search`` before it have ended, and those that came a rung's lag before
-it have passed that rung or ended. Its suggestion and its stops rest on what that makes known, and on nothing more, also
-where more has happened. So whatever takes how long, the same is decided.
+it have passed that rung or ended. Its suggestion rests on what that makes known, and on nothing more, also where more
+has happened. Its stop at a rung rests on all trials before it: while one of them is still on its way to that rung, the
+trial trains on, and once it is decided that it had to stop, what it did after the rung counts for nobody. So whatever
+takes how long, the same is decided.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from seaway.config import Sweep
 
-SPREAD = 0.75  # of the trials that could end while one goes on to a later rung; trials are of different speed
+SPREAD = 0.3  # of the trials that could end while one goes on to a later rung; trials are of different speed
 
 
 @dataclass
@@ -73,8 +75,8 @@ class Rungs:
     """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934).
 
     At each of ``levels`` a trial goes on only when its best value is within the best 1/reduction of the earlier trials
-    there, those that came ``lag`` (or lag[level]) before it. A trial that ended by itself counts with its last value at
-    the rungs that it did not reach.
+    there, those that came ``lag`` (or lag[level]) before it: all of them with 1. A trial that ended by itself counts
+    with its last value at the rungs that it did not reach.
     """
 
     def __init__(self, levels: Sequence[int], reduction: int, lag: int | Mapping[int, int]) -> None:
@@ -138,28 +140,26 @@ def turns(weights: Sequence[int]) -> list[int]:
 class Rules:
     """What decides in a sweep of ``slots`` trials at a time: asha, bohb, or none that stops.
 
-    ``seen``: by trial; ``stopped``: the trials that must stop early.
+    ``seen``: by trial; ``stopped``: the trials that must stop early, with the last epoch that counts. A trial may have
+    gone on, and even have ended, when it turns out that it had to stop; ``seen`` then knows nothing of what came later.
     """
 
     def __init__(self, rungs: Rungs | Brackets, lags: Lags) -> None:
         self._rungs, self.lags = rungs, lags
         self.seen: dict[int, Seen] = {}
-        self.stopped: set[int] = set()
+        self.stopped: dict[int, int] = {}
+        self._open: dict[int, list[int]] = {}  # rungs that a trial has passed and that are not decided yet
+        self._ended: dict[int, tuple[float, bool]] = {}  # value and failure of trials that ended with such rungs open
         self._first = dict.fromkeys(lags.stops, 0)  # trials before it have all passed the level, or are over
         self._over = 0  # trials before it are all over
 
     def may_begin(self, index: int) -> bool:
-        """Whether all is known that trial ``index`` rests on."""
+        """Whether all is known that the suggestion of trial ``index`` rests on."""
         while self._over in self.seen and self.seen[self._over].over:
             self._over += 1
         if self._over < index - self.lags.search + 1:
             return False
-        for level, lag in self.lags.stops.items():
-            while self._past(self._first[level], level):
-                self._first[level] += 1
-            if self._first[level] < index - lag + 1:
-                return False
-        return True
+        return all(self._passed(level) >= index - lag + 1 for level, lag in self.lags.stops.items())
 
     def knows(self, index: int, earlier: int) -> bool:
         """Whether the suggestion of trial ``index``, which may begin, rests on how trial ``earlier`` ended."""
@@ -171,29 +171,68 @@ class Rules:
         return any(earlier <= index - lag and seen.epochs <= level for level, lag in self.lags.stops.items())
 
     def reported(self, index: int, epoch: int, value: float) -> bool:
-        """Whether trial ``index`` must stop; ``value`` is its best so far."""
+        """Whether trial ``index`` must stop; ``value`` is its best so far. It may be told of an epoch again."""
         seen = self.seen.setdefault(index, Seen())
+        if seen.over:
+            return seen.stopped
+        if epoch not in seen.values and epoch in self._first:
+            self._open.setdefault(index, []).append(epoch)
         seen.values[epoch] = value
-        if self._rungs.reported(index, epoch, value):
-            seen.over = seen.stopped = True
-            self.stopped.add(index)
-            return True
-        return False
+        stop = self._decided(index)
+        self._settle()
+        return stop
 
     def ended(self, index: int, value: float, stopped: bool = False, failed: bool = False) -> None:
         """Trial ``index`` is over, with ``value``; ``failed``: by an error, so that it has none."""
         seen = self.seen.setdefault(index, Seen())
-        seen.over, seen.failed, seen.last = True, failed, value
-        if not stopped and not failed and index not in self.stopped:
-            self._rungs.ended(index, value)
+        if not seen.over and not stopped:
+            self._ended[index] = (value, failed)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Decide of trials that have ended; each may settle others."""
+        for index in sorted(self._ended):
+            seen = self.seen[index]
+            if not self._decided(index) and not self._open.get(index):
+                seen.over = True
+                seen.last, seen.failed = self._ended[index]
+                if not seen.failed:
+                    self._rungs.ended(index, seen.last)
+            if seen.over:
+                del self._ended[index]
+                self._settle()
+                return
+
+    def _decided(self, index: int) -> bool:
+        """Decide at the open rungs for which all is known; whether trial ``index`` must stop."""
+        seen, waiting = self.seen[index], self._open.get(index, [])
+        while waiting and self._passed(waiting[0]) >= index:
+            level = waiting.pop(0)
+            if self._rungs.reported(index, level, seen.values[level]):
+                seen.over = seen.stopped = True
+                seen.values = {epoch: value for epoch, value in seen.values.items() if epoch <= level}
+                seen.last = seen.values[level]
+                self._open.pop(index)
+                self.stopped[index] = level
+                return True
+        return False
+
+    def _passed(self, level: int) -> int:
+        """Trials before it have all passed ``level`` with that decided, or are over."""
+        while self._past(self._first[level], level):
+            self._first[level] += 1
+        return self._first[level]
 
     def _past(self, index: int, level: int) -> bool:
         seen = self.seen.get(index)
-        return seen is not None and (seen.over or max(seen.values, default=0) >= level)
+        if seen is None or seen.over:
+            return seen is not None
+        waiting = self._open.get(index)
+        return max(seen.values, default=0) >= level and not (waiting and waiting[0] <= level)
 
 
 def rules(sweep: Sweep, slots: int) -> Rules:
     """The rules of a sweep whose scheduler is asha, bohb or none."""
     at = levels(sweep.grace_epochs, sweep.max_epochs, sweep.reduction) if sweep.scheduler != "none" else ()
     lags = Lags.of(slots, at, sweep.max_epochs)
-    return Rules((Brackets if sweep.scheduler == "bohb" else Rungs)(at, sweep.reduction, lags.stops), lags)
+    return Rules((Brackets if sweep.scheduler == "bohb" else Rungs)(at, sweep.reduction, 1), lags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -23,8 +23,8 @@ class InOrder(FIFOScheduler):
         self._rules, self._watchers = rules, watchers
 
     @property
-    def stopped(self) -> set[int]:
-        """Indices of the trials that were stopped early."""
+    def stopped(self) -> Mapping[int, int]:
+        """The trials that were stopped early, each with the last epoch that counts."""
         return self._rules.stopped
 
     def __getstate__(self) -> dict[str, Any]:

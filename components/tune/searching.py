@@ -13,14 +13,18 @@ from ray.tune.search import Searcher
 from components.tune.order import OBJECTIVE, Deciding
 from components.tune.population import Generations
 from components.tune.rungs import Seen
+from components.tune.space import middle
 from seaway.config import Sweep
+
+STARTUP = 5  # points before TPE has a model: those that end early make many cheap ones
 
 
 class Suggestions:
     """Optuna behind two questions. The same order of asking and telling gives the same points.
 
     A trial that was stopped is told as pruned, with its value at its last epoch: the model ranks those by how far
-    they came first. ``first``: points to be suggested before any other.
+    they came first. ``first``: points to be suggested before any other. Without any, TPE begins with the middle of the
+    space, for people write a space around what they expect.
     """
 
     def __init__(self, sweep: Sweep, space: Mapping[str, Any], first: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -30,6 +34,8 @@ class Suggestions:
             self._study = optuna.create_study(direction="maximize", sampler=_sampler(sweep))
         self._space = dict(space)
         self._trials: list[optuna.trial.Trial] = []
+        if not first and sweep.searcher == "tpe" and sweep.scheduler != "pbt":
+            first = [middle(space)] if space else []
         for point in first:
             self._study.enqueue_trial(dict(point))
 
@@ -55,7 +61,9 @@ class Suggestions:
 def _sampler(sweep: Sweep) -> optuna.samplers.BaseSampler:
     if sweep.searcher == "random" or sweep.scheduler == "pbt":
         return optuna.samplers.RandomSampler(seed=sweep.seed)
-    return optuna.samplers.TPESampler(seed=sweep.seed, multivariate=sweep.scheduler == "bohb", constant_liar=True)
+    return optuna.samplers.TPESampler(
+        seed=sweep.seed, n_startup_trials=STARTUP, multivariate=sweep.scheduler == "bohb", constant_liar=True
+    )
 
 
 class SearchInOrder(Searcher):

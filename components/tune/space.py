@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,19 @@ def distributions(space: Mapping[str, Parameter]) -> dict[str, Any]:
 def example(space: Mapping[str, Any]) -> dict[str, Any]:
     """One point of the space that ``distributions`` made: first choices and lower bounds."""
     return {name: d.choices[0] if hasattr(d, "choices") else d.low for name, d in space.items()}
+
+
+def middle(space: Mapping[str, Any]) -> dict[str, Any]:
+    """The point in the middle of the space: of the logarithms where a parameter is searched so."""
+    made: dict[str, Any] = {}
+    for name, d in space.items():
+        if hasattr(d, "choices"):
+            made[name] = d.choices[(len(d.choices) - 1) // 2]
+        elif getattr(d, "log", False):
+            made[name] = math.sqrt(d.low * d.high)
+        else:
+            made[name] = type(d.low)((d.low + d.high) / 2)
+    return made
 
 
 def weight_shapes(

@@ -7,7 +7,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,17 @@ class EndsEarly(tune.Stopper):
     """Ray asks after each event whether all is over."""
 
     def __init__(
-        self, seen: Records, stopped: set[int], endings: Sequence[Ending], wanted: threading.Event | None = None
+        self,
+        seen: Records,
+        stopped: Mapping[int, int],
+        endings: Sequence[Ending],
+        wanted: threading.Event | None = None,
     ) -> None:
         self._seen, self._stopped, self._endings, self._wanted = seen, stopped, endings, wanted
         self._asked, self.reason = time.monotonic(), ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (EndsEarly, (Records(Needs(0, 0)), set(), ()))  # Ray writes a copy to disk
+        return (EndsEarly, (Records(Needs(0, 0)), {}, ()))  # Ray writes a copy to disk
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False

@@ -83,12 +83,12 @@ class Sweep(Section):
     metric: str = "average_precision"
     trials: int = Field(default=8, ge=1)
     max_epochs: int = Field(default=20, ge=1)
-    grace_epochs: int = Field(default=4, ge=1)  # asha, bohb: before the first decision
+    grace_epochs: int = Field(default=1, ge=1)  # asha, bohb: before the first decision
     seed: int = 0
     searcher: Literal["tpe", "random"] = "tpe"
     scheduler: Literal["asha", "bohb", "pbt", "none"] = "asha"
     reduction: int = Field(default=3, ge=2)  # asha, bohb: one of so many goes on
-    patience: int = Field(default=5, ge=1)  # epochs without a better one, then a trial ends
+    patience: int = Field(default=8, ge=1)  # epochs without a better one, then a trial ends
     population: int = Field(default=8, ge=2)  # pbt: members
     interval: int = Field(default=4, ge=1)  # pbt: epochs between generations
     resources: TrialResources = TrialResources()

@@ -79,7 +79,7 @@ def test_the_lowest_quarter_goes_on_from_the_best_with_moved_parameters():
             else:
                 assert (parent, trial["params"]) == (own, made[own]["params"])
             assert trial["params"]["width"] == made[parent]["params"]["width"]  # it would change the weights
-    assert rules.stopped == set()
+    assert rules.stopped == {}
 
 
 def test_moves_are_of_the_seed():
