@@ -12,28 +12,24 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from components.jobs import for_pods, made_by, shared_storage
 from components.tune import rayjob
-from components.tune.cluster import _for_pods, _made_by
 from components.tune.kuberay import Job
 from seaway.artifacts import canonical_json, content_hash, read_json, record_hash
 from seaway.cache import place
 from seaway.config import Config
-from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
-from seaway.storage import Storage
 
 SPLITS = ("train.parquet", "sweep_train.parquet", "valid.parquet")
 
 
 def by_job(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path) -> dict[str, Any]:
     """As components.train.step.train_here. Raises SeawayError with the job's own words when it fails."""
-    store = Storage.of(config)
-    if store is None:
-        raise SeawayError("ray.substrate is kuberay, whose pods share no files: set storage.uri, such as s3://bucket/x")
+    store = shared_storage(config)
     inputs = [content_hash(dataset / split) for split in SPLITS] + [content_hash(best / "best.json"), spec.hash]
     workload, training = config.workload.model_dump(mode="json"), config.training.model_dump(mode="json")
     at = store.join("train", record_hash([inputs, workload, config.compute.model_dump(mode="json")])[:16])
-    name = f"train-{record_hash([at, training, _made_by(config)])[:12]}"
+    name = f"train-{record_hash([at, training, made_by(config, 'components.train.step')])[:12]}"
     mine = f"{at}/{name}"
     if not store.exists(f"{mine}/result"):
         with tempfile.TemporaryDirectory(prefix="seaway-train-") as folder:
@@ -41,7 +37,7 @@ def by_job(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pa
                 place(dataset / split, Path(folder) / split)
             place(best / "best.json", Path(folder) / "best.json")
             store.publish(Path(folder), f"{at}/data")
-        record = {"at": mine, "data": f"{at}/data", "config": _for_pods(config).model_dump(mode="json")}
+        record = {"at": mine, "data": f"{at}/data", "config": for_pods(config).model_dump(mode="json")}
         store.write(f"{mine}/job.json", canonical_json(record).encode())
         Job(config, store, mine, manifest(config, name, record)).run()
     with tempfile.TemporaryDirectory(prefix="seaway-train-") as folder:

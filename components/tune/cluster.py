@@ -14,15 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from components.jobs import for_pods, made_by, shared_storage
 from components.tune import rayjob
 from components.tune.kuberay import Job
-from seaway.artifacts import canonical_json, content_hash, read_json, record_hash
+from seaway.artifacts import canonical_json, read_json, record_hash
 from seaway.cache import place
-from seaway.closure import source_hashes
-from seaway.config import Config, project_root
-from seaway.errors import SeawayError
+from seaway.config import Config
 from seaway.features import FeatureSpec
-from seaway.storage import Storage
 
 
 def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True) -> dict[str, Any]:
@@ -30,12 +28,10 @@ def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: b
     from components.tune.step import sweep_key
     from components.tune.warm import look_up
 
-    store = Storage.of(config)
-    if store is None:
-        raise SeawayError("ray.substrate is kuberay, whose pods share no files: set storage.uri, such as s3://bucket/x")
+    store = shared_storage(config)
     slots = min(rayjob.slots(config), config.workload.sweep.trials)
     at = store.join("sweeps", sweep_key(config, spec, dataset, slots))
-    name = f"sweep-{record_hash([at, _until(config), _made_by(config)])[:12]}"
+    name = f"sweep-{record_hash([at, _until(config), made_by(config, 'components.tune.step')])[:12]}"
     mine = f"{at}/{name}"
     if not resume or not store.exists(f"{mine}/result"):
         with tempfile.TemporaryDirectory(prefix="seaway-sweep-") as folder:
@@ -60,18 +56,10 @@ def _until(config: Config) -> list[Any]:
     return [sweep.trials, sweep.stop.model_dump(mode="json"), config.budget.limit]
 
 
-def _made_by(config: Config) -> dict[str, str]:
-    """What a result is of beside the sweep's key: hashes of all code behind it and of the lock, and the image."""
-    roots = list(dict.fromkeys([project_root(), config.root]))
-    code = source_hashes(["components.tune.step", config.workload.model], roots)
-    lock = project_root() / "uv.lock"
-    return code | {"lock": content_hash(lock) if lock.exists() else "", "image": config.ray.image}
-
-
 def job_record(config: Config, at: str, mine: str) -> dict[str, Any]:
     """What job.json holds: the configuration as the job's image reads it, and where everything is."""
     record = {"at": mine, "data": f"{at}/data", "checkpoints": f"{at}/checkpoints"}
-    return record | {"config": _for_pods(config).model_dump(mode="json")}
+    return record | {"config": for_pods(config).model_dump(mode="json")}
 
 
 def manifest(config: Config, name: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -82,17 +70,3 @@ def manifest(config: Config, name: str, record: dict[str, Any]) -> dict[str, Any
         entry += [option, value] if value else []
     files = {"job": uri, "data": record["data"], "result": f"{record['at']}/result"}
     return rayjob.ray_job(config, name, shlex.join(entry), files)
-
-
-def _for_pods(config: Config) -> Config:
-    """The configuration for the job's image, which has the project at a place of its own: paths relative to it."""
-    root, file = project_root(), config.workload_file
-    shared = (config.storage.uri or "").startswith("file:")  # pods that share this machine's files see it where it is
-    if file.is_relative_to(root):
-        file = file.relative_to(root)
-    elif not shared:
-        raise SeawayError(
-            f"the workload's file {file} is not in {root}, so the image of the sweep's job lacks it: move it there, "
-            "with the code that it names, and build the images anew (`make images`)"
-        )
-    return config.model_copy(update={"home": Path(rayjob.HOME), "workload_file": file})

@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from components import jobs
 from components.tune import cluster, job, kuberay
 from components.tune.progress import Progress
 from components.tune.snapshot import Sight
@@ -231,7 +232,7 @@ def test_changed_code_or_another_image_sweeps_again(away, toy_dataset, tmp_path,
     for _ in range(2):
         cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
     assert len(handed_in) == 1
-    monkeypatch.setattr(cluster, "source_hashes", lambda *_: {"order.py": "new"})
+    monkeypatch.setattr(jobs, "source_hashes", lambda *_: {"order.py": "new"})
     cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
     ray = config.ray.model_copy(update={"image": "another"})
     cluster.sweep(config.model_copy(update={"ray": ray}), spec, toy_dataset, tmp_path / "out")
@@ -310,7 +311,7 @@ def test_a_workload_outside_the_image_is_named(away):
     config, _, _ = away()
     assert cluster.job_record(config, "a", "b")["config"]["workload_file"] == str(config.workload_file)  # shared files
     s3 = config.model_copy(update={"storage": config.storage.model_copy(update={"uri": "s3://bucket/x"})})
-    with pytest.raises(SeawayError, match="the image of the sweep's job lacks it"):
+    with pytest.raises(SeawayError, match="the image of the job lacks it"):
         cluster.job_record(s3, "a", "b")
 
 
