@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ class Rows:
 
     features: np.ndarray
     labels: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        return self.features.nbytes + self.labels.nbytes
 
 
 def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,12 +109,8 @@ class Training:
         self._batch = int(params.get("batch_size", 256))
         self._share = float(params.get("negative_share", 1.0))
         self._negatives, self._positives = (torch.from_numpy(np.flatnonzero(train.labels == v)) for v in (0, 1))
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=float(params.get("learning_rate", 1e-3)),
-            weight_decay=float(params.get("weight_decay", 1e-4)),
-            fused=True,
-        )
+        self._rate, self._decay = float(params.get("learning_rate", 1e-3)), float(params.get("weight_decay", 1e-4))
+        self._moments: dict[int, dict[str, Any]] = {}  # of the optimizer, read and not yet used
         self._dtype = _dtype(precision, self.device)
         self._scaler = torch.amp.GradScaler(self.device, enabled=self._dtype == torch.float16)
         self._identity = record_hash(
@@ -119,6 +120,16 @@ class Training:
         self.best: dict[str, float] | None = None
         self._since = 0  # epochs that are another training's
         self._best_weights: dict[str, Any] = self._weights()
+
+    @cached_property
+    def _optimizer(self) -> Any:
+        """Made when first wanted: torch then imports its compiler (seconds), which who only scores can spare."""
+        import torch
+
+        made = torch.optim.AdamW(self.model.parameters(), lr=self._rate, weight_decay=self._decay, fused=True)
+        if self._moments:
+            made.load_state_dict({"state": self._moments, "param_groups": made.state_dict()["param_groups"]})
+        return made
 
     @property
     def finished(self) -> bool:
@@ -247,12 +258,12 @@ class Training:
     def _take(self, meta: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
         """Weights, optimizer, scaler and history; the optimizer's own settings stay those of ``params``."""
         self.model.load_state_dict(under(tensors, "model."))
-        saved = self._optimizer.state_dict()
         parts: dict[int, dict[str, Any]] = {}
         for name, value in under(tensors, "optimizer.").items():
             index, key = name.split(".", 1)
             parts.setdefault(int(index), {})[key] = value
-        self._optimizer.load_state_dict({"state": parts, "param_groups": saved["param_groups"]})
+        self._moments = parts
+        self.__dict__.pop("_optimizer", None)
         self._scaler.load_state_dict(meta["scaler"])
         self.history = list(meta["history"])
 

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.tune.guard import MARKER
 from seaway.errors import SeawayError
@@ -30,6 +31,7 @@ _SETTINGS = {
 }
 _SERVERS = ("gcs_server", "raylet")
 LOOK_S = 0.5
+T = TypeVar("T")
 
 
 def prepare(own: bool = True) -> None:
@@ -107,6 +109,40 @@ def local_ray(cpus: int, gpus: int, memory: int, lost: Callable[[str], None] | N
         guard.wait()
         _restore(handlers)
         _sweep_out(folder, own=True)
+
+
+class Early(AbstractContextManager[T]):
+    """What ``opened`` opens, begun in a thread at once: ``with`` waits for it. Call ``close`` where nobody may come.
+
+    Ray's servers take seconds to start, and whoever wants them has as much to import.
+    """
+
+    def __init__(self, opened: AbstractContextManager[T]) -> None:
+        self._opened, self._over = opened, threading.Event()
+        self._entered: Future[T] = Future()
+        threading.Thread(target=self._enter, daemon=True, name="ray-start").start()
+
+    def _enter(self) -> None:
+        try:
+            self._entered.set_result(self._opened.__enter__())
+        except BaseException as error:
+            self._entered.set_exception(error)
+        else:
+            self._over.wait()  # the kernel ends Ray's servers when the thread that began them ends
+
+    def __enter__(self) -> T:
+        return self._entered.result()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        try:
+            return self._opened.__exit__(*error)
+        finally:
+            self._over.set()
+
+    def close(self) -> None:
+        """Leave it, once it is open, unless somebody has."""
+        if not self._over.is_set() and self._entered.exception() is None:
+            self.__exit__(None, None, None)
 
 
 def _restore(handlers: dict[int, Any]) -> None:

@@ -14,6 +14,8 @@ _UNITS = {
     **{unit: 1024 ** (n + 1) for n, unit in enumerate(("Ki", "Mi", "Gi", "Ti"))},
     **{unit: 1000 ** (n + 1) for n, unit in enumerate(("k", "M", "G", "T"))},
 }
+# of NVIDIA's driver, of AMD's, and of Windows'; where there is none torch, which takes seconds to import, need not look
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -61,6 +63,15 @@ def here(config: Config) -> tuple[int, int]:
         if file.exists() and (text := file.read_text().strip()).isdigit():
             memory = min(memory, int(text))
     return cpus, memory
+
+
+def gpus_here(config: Config) -> int:
+    """GPUs that a sweep on this machine may use."""
+    if config.compute.device == "cpu" or not any(device.exists() for device in _GPU_DEVICES):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def slots_here(config: Config, gpus: int = 0) -> int:

@@ -18,9 +18,9 @@ class InOrder(FIFOScheduler):
     Watchers are told from here: Ray's own callbacks would import every tracking library there is.
     """
 
-    def __init__(self, rules: Deciding, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(self, rules: Deciding, watchers: Sequence[Watcher] = (), slots: int = 1) -> None:
         super().__init__()
-        self._rules, self._watchers = rules, watchers
+        self._rules, self._watchers, self._to_keep = rules, watchers, slots
 
     @property
     def stopped(self) -> Mapping[int, int]:
@@ -29,6 +29,17 @@ class InOrder(FIFOScheduler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_watchers": (), "_rules": None}  # Ray writes a copy of the scheduler to disk
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Ask Ray to keep the processes of as many trials as there are slots for later ones.
+
+        It keeps one alone while no trial waits for a process. Here the next trial often waits for both slots' results,
+        and a new process costs seconds of imports.
+        """
+        cache = getattr(tune_controller, "_actor_cache", None)
+        if self._to_keep and hasattr(cache, "increase_max"):
+            cache.increase_max(trial.placement_group_factory, by=self._to_keep)
+            self._to_keep = 0
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         for watcher in self._watchers:
@@ -53,6 +64,6 @@ class InOrder(FIFOScheduler):
             watcher.ended(trial)
 
 
-def scheduler(rules: Deciding, watchers: Sequence[Watcher] = ()) -> InOrder:
-    """The scheduler of a sweep; ``rules``: see components.tune.order.deciding."""
-    return InOrder(rules, watchers)
+def scheduler(rules: Deciding, watchers: Sequence[Watcher] = (), slots: int = 1) -> InOrder:
+    """The scheduler of a sweep with ``slots`` trials at a time; ``rules``: see components.tune.order.deciding."""
+    return InOrder(rules, watchers, slots)

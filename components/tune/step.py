@@ -69,37 +69,48 @@ def search(
     ``warm``: points to begin with, where somebody else has looked them up. Records nothing in the tracking store.
     """
     from components.train.data import read_rows
-    from components.tune.local_ray import prepare
-
-    elsewhere = place is None and config.ray.substrate == "address"
-    prepare(own=place is None and not elsewhere)
     from components.tune.address import at_address, check_nodes, first_slots
-    from components.tune.needs import Needs, slots_here
+    from components.tune.local_ray import Early, local_ray, prepare
+    from components.tune.needs import Needs, gpus_here, here, slots_here
     from components.tune.order import deciding
     from components.tune.order import trials as number_of_trials
     from components.tune.place import bring, check_writable, keeping
-    from components.tune.results import unfailed, write_trials
-    from components.tune.space import distributions, example, weight_shapes
-    from components.tune.sweep import Hooks, gpus_here, run_trials
-    from components.tune.trial import checkpoint_file, make_training
-    from components.tune.warm import first_points, look_up
-    from seaway.metrics import best_threshold
 
-    started, sweep, hooks = time.perf_counter(), config.workload.sweep, hooks or Hooks()
-    space = distributions(sweep.space)
+    started, sweep = time.perf_counter(), config.workload.sweep
+    elsewhere = place is None and config.ray.substrate == "address"
+    prepare(own=place is None and not elsewhere)
+    train, valid = (
+        read_rows(config, spec, dataset / "sweep_train.parquet"),
+        read_rows(config, spec, dataset / "valid.parquet"),
+    )
     with ExitStack() as stack:
         if elsewhere:
             place = stack.enter_context(at_address(config))
-        slots = place.slots if place else slots_here(config, gpus_here(config) if sweep.resources.gpu else 0)
-        slots = min(slots, number_of_trials(sweep))
-        train, valid = (
-            read_rows(config, spec, dataset / "sweep_train.parquet"),
-            read_rows(config, spec, dataset / "valid.parquet"),
-        )
+        gpus = 0 if place else gpus_here(config)
+        slots = min(place.slots if place else slots_here(config, gpus), number_of_trials(sweep))
         key = sweep_key(config, spec, dataset, 0 if elsewhere else slots)
         folder = config.home / "sweeps" / key
         if place and place.store and not place.checkpoints:
             place = replace(place, checkpoints=place.store.join("sweeps", key, "checkpoints"))
+        remote = place.remote if place else None
+        check_writable(folder, remote)
+        stack.enter_context(_alone(folder, fresh=not resume))
+        if place:
+            ray = place.open()
+        else:
+            memory = int(1.3 * (train.bytes + valid.bytes))
+            ray = Early(local_ray(here(config)[0], gpus, memory, hooks.lost if hooks else None))
+            stack.callback(ray.close)
+        # of these some take seconds to import, as Ray takes to start
+        from components.tune.results import unfailed, write_trials
+        from components.tune.space import distributions, example, weight_shapes
+        from components.tune.sweep import Hooks, run_trials
+        from components.tune.trial import checkpoint_file, make_training
+        from components.tune.warm import first_points, look_up
+        from seaway.metrics import best_threshold
+
+        hooks, space = hooks or Hooks(), distributions(sweep.space)
+        hooks.on_begun()
         job = {
             "folder": str(folder.absolute()),
             "model": config.workload.model,
@@ -110,42 +121,39 @@ def search(
             "seed": sweep.seed,
             "device": config.compute.device,
             "threads": Needs.of(sweep.resources).threads,
-            "remote": place.remote if place else None,
+            "remote": remote,
         }
-        here = {**job, "device": "cpu"} if place else job  # trials run elsewhere: this machine may have no GPU
-        # a parameter that no trial can be built with is a mistake of the configuration: say so before Ray starts
-        device = make_training(here, example(space), train, valid).device
-        check_writable(folder, job["remote"])
-        with _alone(folder, fresh=not resume):
-            hooks.on_begun()
-            order = slots
-            if elsewhere:
-                check_nodes(config, folder, shared=place.store is None)
-                order = first_slots(folder, job["remote"], place.slots)
-            shapes = weight_shapes(resolve(config.workload.model, config.root).build, train.features.shape[1])
-            first = first_points(folder, job["remote"], lambda: look_up(config, spec, key) if warm is None else warm)
-            rules = deciding(sweep, order, space, shapes)
-            outcome = run_trials(config, job, space, slots, device, train, valid, rules, place, hooks, first)
-            trials = outcome.trials
-            for at in (folder, out):  # of a sweep that came to grief too, where there is room
-                with suppress(OSError):
-                    write_trials(trials, sweep.metric, at / "trials.parquet")
-            _check(outcome, hooks, folder)
-            best = max(
-                (t for t in trials if t["status"] != "failed" and t["epochs"]),
-                key=lambda t: (t["objective"], -t["index"]),
-                default=None,
+        local = {**job, "device": "cpu"} if place else job  # trials run elsewhere: this machine may have no GPU
+        # a parameter that no trial can be built with is a mistake of the configuration: say so before any begins
+        device = make_training(local, example(space), train, valid).device
+        order = slots
+        if elsewhere:
+            check_nodes(config, folder, shared=place.store is None)
+            order = first_slots(folder, remote, place.slots)
+        shapes = weight_shapes(resolve(config.workload.model, config.root).build, train.features.shape[1])
+        first = first_points(folder, remote, lambda: look_up(config, spec, key) if warm is None else warm)
+        rules = deciding(sweep, order, space, shapes)
+        outcome = run_trials(config, job, space, slots, device, train, valid, rules, ray, place, hooks, first)
+        trials = outcome.trials
+        for at in (folder, out):  # of a sweep that came to grief too, where there is room
+            with suppress(OSError):
+                write_trials(trials, sweep.metric, at / "trials.parquet")
+        _check(outcome, hooks, folder)
+        best = max(
+            (t for t in trials if t["status"] != "failed" and t["epochs"]),
+            key=lambda t: (t["objective"], -t["index"]),
+            default=None,
+        )
+        if best is None:
+            unfailed(folder, remote, trials)
+            raise SeawayError(
+                f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"
             )
-            if best is None:
-                unfailed(folder, job["remote"], trials)
-                raise SeawayError(
-                    f"all {len(trials)} trials failed; the first said: {trials[0]['error'] if trials else ''}"
-                )
-            training = make_training(here, best["params"], train, valid)
-            file = checkpoint_file(folder, best["index"], best["params"])
-            bring(job["remote"], file)
-            if not training.load(file):
-                raise SeawayError(f"the best trial's checkpoint {file.name} is gone; run the sweep again")
+        training = make_training(local, best["params"], train, valid)
+        file = checkpoint_file(folder, best["index"], best["params"])
+        bring(remote, file)
+        if not training.load(file):
+            raise SeawayError(f"the best trial's checkpoint {file.name} is gone; run the sweep again")
     training.keep_best()
     threshold, f1 = best_threshold(training.scores(valid.features), valid.labels)
     record = {

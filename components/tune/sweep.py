@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from ray.tune.search import ConcurrencyLimiter
 
 from components.train.loop import Rows
 from components.tune.budget import within
-from components.tune.local_ray import local_ray, results_folder
-from components.tune.needs import Needs, here
+from components.tune.local_ray import results_folder
+from components.tune.needs import Needs, gpus_here
 from components.tune.order import Deciding, trials
 from components.tune.place import Place, room, write_beside
 from components.tune.progress import Progress
@@ -97,11 +98,12 @@ def run_trials(
     train: Rows,
     valid: Rows,
     rules: Deciding,
+    ray: AbstractContextManager[Any],
     place: Place | None = None,
     hooks: Hooks | None = None,
     first: Sequence[dict[str, Any]] = (),
 ) -> Outcome:
-    """Run the sweep's trials, ``slots`` at a time, on a Ray of our own or on the one of ``place``.
+    """Run the sweep's trials, ``slots`` at a time, on the Ray that ``ray`` opens: our own, or that of ``place``.
 
     ``rules``: for the slots that the sweep was begun with, on which its order rests. ``first``: points that are tried
     before those that the searcher finds.
@@ -127,8 +129,7 @@ def run_trials(
     seen = Records(Needs(needs.cpu, needs.memory, share.get("gpu", 0.0)), hooks.on_epoch, failed)
     endings = (progress, *within(config), *stopping(sweep, Path(job["folder"])), *hooks.endings)
     ends = EndsEarly(seen, rules.stopped, endings, hooks.stopped)
-    memory = int(1.3 * sum(array.nbytes for array in arrays.values()))
-    with progress, place.open() if place else local_ray(here(config)[0], gpus, memory, hooks.lost):
+    with progress, ray:
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         tuner = tune.Tuner(
@@ -136,7 +137,7 @@ def run_trials(
             tune_config=tune.TuneConfig(
                 num_samples=trials(sweep),
                 search_alg=ConcurrencyLimiter(searcher(sweep, space, rules, first), max_concurrent=slots),
-                scheduler=scheduler(rules, (seen,)),
+                scheduler=scheduler(rules, (seen,), slots),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -173,9 +174,3 @@ def _share(needs: Needs, slots: int, gpus: int, place: Place | None) -> dict[str
     if place and place.memory:
         share["memory"] = needs.memory
     return share
-
-
-def gpus_here(config: Config) -> int:
-    import torch
-
-    return 0 if config.compute.device == "cpu" else torch.cuda.device_count()
