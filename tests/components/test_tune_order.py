@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import inspect
 import statistics
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.utils.object_cache import _ObjectCache
 
 from components.tune.order import OBJECTIVE, deciding
 from components.tune.rungs import Brackets, Lags, Rungs, levels, shares, turns
@@ -198,3 +202,18 @@ def test_ray_is_answered_by_the_rules_and_watchers_are_told():
     assert rules.may_begin(2)
     assert told.seen == [(0, 1), (1, 1), (1, "ended"), (0, "ended"), (0, "ended")]
     assert asked.__getstate__()["_watchers"] == ()
+
+
+def test_ray_keeps_a_process_for_each_slot():
+    """By what a controller of Ray's own has; without it both slots' processes end while the next trial waits for both."""
+    assert "self._actor_cache = _ObjectCache(" in inspect.getsource(TuneController.__init__)
+
+    def kept(slots):
+        controller, trial = SimpleNamespace(_actor_cache=_ObjectCache(may_keep_one=True)), Trial(0)
+        trial.placement_group_factory = "what a trial takes"
+        asked = scheduler(deciding(sweep_of(), slots, {}), (), slots)
+        for _ in range(3):  # once for all trials
+            asked.on_trial_add(controller, trial)
+        return sum(controller._actor_cache.cache_object("what a trial takes", process) for process in range(6))
+
+    assert [kept(slots) for slots in (1, 2, 4)] == [1, 2, 4]
