@@ -205,7 +205,7 @@ def test_ray_is_answered_by_the_rules_and_watchers_are_told():
 
 
 def test_ray_keeps_a_process_for_each_slot():
-    """By what a controller of Ray's own has; without it both slots' processes end while the next trial waits for both."""
+    """Without that both slots' processes end while the next trial waits for both."""
     assert "self._actor_cache = _ObjectCache(" in inspect.getsource(TuneController.__init__)
 
     def kept(slots):
