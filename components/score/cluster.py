@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from components.score.partition import Wish, key_of, source_of
 from components.score.places import Place
 from components.score.table import SUFFIX, Part, read
 from seaway.artifacts import canonical_json, read_json, record_hash
-from seaway.config import Config, project_root
+from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import HASH_KEY
 from seaway.storage import Storage
@@ -33,8 +32,7 @@ def by_job(config: Config, model: Model, table: Place, parts: list[Part], wish: 
 
     Raises SeawayError with the job's own words when it fails.
     """
-    from components.tune import rayjob
-    from components.tune.kuberay import Job
+    from components import jobs
 
     store = Storage.of(config)
     if store is None or not _seen(out, store):
@@ -51,14 +49,8 @@ def by_job(config: Config, model: Model, table: Place, parts: list[Part], wish: 
         staged(store, data, parts, model, (wish.id, wish.time))
     carried = as_json(model)
     store.write(f"{at}/model.json", carried)
-    record = {"at": mine, "model": f"{at}/model.json", "digest": hashlib.sha256(carried).hexdigest(), "data": data}
-    record |= {"out": out.root, "config": _for_pods(config).model_dump(mode="json")}
-    store.write(f"{mine}/job.json", canonical_json(record).encode())
-    entry = ["python", "-m", "components.score.job", f"{mine}/job.json", "--digest", record["digest"]]
-    for option, value in (("--endpoint", config.storage.endpoint), ("--region", config.storage.region)):
-        entry += [option, value] if value else []
-    files = {"job": f"{mine}/job.json", "data": data, "result": f"{mine}/result"}
-    Job(config, store, mine, rayjob.ray_job(config, name, shlex.join(entry), files)).run()
+    record = {"model": f"{at}/model.json", "data": data, "out": out.root}
+    jobs.run(config, "score", mine, record, ["--digest", hashlib.sha256(carried).hexdigest()])
     with tempfile.TemporaryDirectory(prefix="seaway-score-") as folder:
         return read_json(store.fetch(f"{mine}/result", Path(folder) / "result") / "summary.json")
 
@@ -89,11 +81,3 @@ def from_json(data: bytes, digest: str) -> dict[str, Any]:
 def _seen(out: Place, store: Storage) -> bool:
     """Whether pods see the output's place: object storage, or files where the storage itself is files (tests)."""
     return out.remote or store.uri.startswith("file:")
-
-
-def _for_pods(config: Config) -> Config:
-    """The configuration for the job's image, which has the project at a place of its own: paths relative to it."""
-    root, file = project_root(), config.workload_file
-    if file.is_relative_to(root):
-        file = file.relative_to(root)
-    return config.model_copy(update={"workload_file": file})

@@ -6,16 +6,13 @@ the job of an earlier attempt, or finds its result. See components.tune.kuberay.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.jobs import for_pods, made_by, shared_storage
-from components.tune import rayjob
-from components.tune.kuberay import Job
-from seaway.artifacts import canonical_json, content_hash, read_json, record_hash
+from components import jobs
+from seaway.artifacts import content_hash, read_json, record_hash
 from seaway.cache import place
 from seaway.config import Config
 from seaway.features import FeatureSpec
@@ -25,11 +22,12 @@ SPLITS = ("train.parquet", "sweep_train.parquet", "valid.parquet")
 
 def by_job(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path) -> dict[str, Any]:
     """As components.train.step.train_here. Raises SeawayError with the job's own words when it fails."""
-    store = shared_storage(config)
+    store = jobs.shared_storage(config)
     inputs = [content_hash(dataset / split) for split in SPLITS] + [content_hash(best / "best.json"), spec.hash]
     workload, training = config.workload.model_dump(mode="json"), config.training.model_dump(mode="json")
     at = store.join("train", record_hash([inputs, workload, config.compute.model_dump(mode="json")])[:16])
-    name = f"train-{record_hash([at, training, made_by(config, 'components.train.step')])[:12]}"
+    code = jobs.made_by(config, "components.train.step", config.workload.model)
+    name = f"train-{record_hash([at, training, code])[:12]}"
     mine = f"{at}/{name}"
     if not store.exists(f"{mine}/result"):
         with tempfile.TemporaryDirectory(prefix="seaway-train-") as folder:
@@ -37,24 +35,15 @@ def by_job(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pa
                 place(dataset / split, Path(folder) / split)
             place(best / "best.json", Path(folder) / "best.json")
             store.publish(Path(folder), f"{at}/data")
-        record = {"at": mine, "data": f"{at}/data", "config": for_pods(config).model_dump(mode="json")}
-        store.write(f"{mine}/job.json", canonical_json(record).encode())
-        Job(config, store, mine, manifest(config, name, record)).run()
+        jobs.run(with_workers(config), "train", mine, {"data": f"{at}/data"})
     with tempfile.TemporaryDirectory(prefix="seaway-train-") as folder:
         made = store.fetch(f"{mine}/result", Path(folder) / "result")
         shutil.copytree(made / "model", out, dirs_exist_ok=True)
         return read_json(made / "summary.json")
 
 
-def manifest(config: Config, name: str, record: dict[str, Any]) -> dict[str, Any]:
-    """The RayJob that runs components.train.job: as many worker pods as ``training`` wants, with its resources."""
+def with_workers(config: Config) -> Config:
+    """The RayJob's pods are the training's: as many as ``training`` wants, with its resources."""
     wanted = config.training
-    ray = config.ray.model_copy(
-        update={"workers": wanted.workers, "max_workers": wanted.workers, "worker": wanted.resources}
-    )
-    uri = f"{record['at']}/job.json"
-    entry = ["python", "-m", "components.train.job", uri]
-    for option, value in (("--endpoint", config.storage.endpoint), ("--region", config.storage.region)):
-        entry += [option, value] if value else []
-    files = {"job": uri, "data": record["data"], "result": f"{record['at']}/result"}
-    return rayjob.ray_job(config.model_copy(update={"ray": ray}), name, shlex.join(entry), files, "train")
+    pods = {"workers": wanted.workers, "max_workers": wanted.workers, "worker": wanted.resources}
+    return config.model_copy(update={"ray": config.ray.model_copy(update=pods)})

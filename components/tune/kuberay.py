@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from components.tune.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Look, look
-from components.tune.rayjob import API, SPEC
+from components.tune.rayjob import API, SPEC, kind
 from seaway.config import Config, duration
 from seaway.errors import Conflict, NotFound, SeawayError
 from seaway.kube_api import Api, Unavailable
+from seaway.processes import unwound_by_sigterm
 from seaway.progress import say
 from seaway.storage import Storage
 
@@ -43,7 +42,7 @@ class Job:
         self.config, self.store, self.at, self.manifest, self.say = config, store, at, manifest, on_event
         self.api = api or Api(config.ray.context)
         self.name, self.namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        self.result = f"{at}/result"
+        self.result, self.what = f"{at}/result", kind(manifest)
         self._folder = f"/apis/{API}/namespaces/{self.namespace}"
         self._poll = duration(config.ray.poll).total_seconds()
         self._beaten, self._beats = float("-inf"), 0
@@ -56,7 +55,7 @@ class Job:
         With ``stale``, what an earlier attempt began is ended and these URIs are removed, before the job is handed in.
         """
         try:
-            with _ended_by_signals():
+            with unwound_by_sigterm():
                 self._submit(stale)
                 self._follow()
         except (Unseen, Gone):
@@ -99,8 +98,8 @@ class Job:
                 pass  # another attempt was quicker: look at what it made
             except Unavailable as error:
                 if time.monotonic() - answered > SUBMIT_S:
-                    raise Unseen(f"the sweep was not handed in: {error}") from None
-                self._once(f"cannot hand in the sweep yet: {error}")
+                    raise Unseen(f"{self.what.called} was not handed in: {error}") from None
+                self._once(f"cannot hand in {self.what.called} yet: {error}")
             time.sleep(min(self._poll, 1.0))
 
     def _create(self) -> None:
@@ -122,9 +121,9 @@ class Job:
                 found = self._get()
             except Unavailable as error:
                 if time.monotonic() - answered > limit:
-                    raise Unseen(f"the sweep was lost from sight: {error}") from None
+                    raise Unseen(f"{self.what.called} was lost from sight: {error}") from None
                 if not away:
-                    self.say(f"cannot look at the RayJob, the sweep goes on: {error}")
+                    self.say(f"cannot look at the RayJob, {self.what.called} goes on: {error}")
                 away = True
                 time.sleep(self._poll)
                 continue
@@ -151,22 +150,24 @@ class Job:
             if not self.store.exists(self.result):
                 raise SeawayError(f"RayJob {self.name} ended well and left no result at {self.result}: run it again")
             return
-        kept = "Finished epochs are kept: the same command goes on from them."
+        kept = f"Finished {self.what.kept} are kept: the same command goes on from them."
         if seen.reason == "DeadlineExceeded":
             warning = self._warning()
             raise SeawayError(
-                f"the sweep did not end within ray.deadline ({self.config.ray.deadline}). {kept} "
+                f"{self.what.called} did not end within ray.deadline ({self.config.ray.deadline}). {kept} "
                 "Raise it, or see whether the nodes that it asks for can be had"
                 + (f". The cluster's last warning: {warning}" if warning else "")
             )
-        raise SeawayError(f"the sweep's RayJob failed ({seen.reason}): {self._read('error') or seen.text}\n{kept}")
+        raise SeawayError(
+            f"{self.what.called}'s RayJob failed ({seen.reason}): {self._read('error') or seen.text}\n{kept}"
+        )
 
     def _gone(self) -> None:
         """Deleted: by another attempt that has fetched the result, or by a person."""
         if not self.store.exists(self.result):
             raise Gone(
                 f"RayJob {self.namespace}/{self.name} was deleted by somebody before it ended. "
-                "Finished epochs are kept: the same command goes on from them"
+                f"Finished {self.what.kept} are kept: the same command goes on from them"
             )
 
     def _tell(self, seen: Look, seconds: float) -> None:
@@ -236,20 +237,3 @@ class Unseen(SeawayError):
 
 class Gone(SeawayError):
     """Somebody else has deleted the job."""
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM, with which a pod is ended, unwinds the block as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

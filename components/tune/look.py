@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from components.tune.rayjob import QUEUE, kind
+
 WAITING, RUNNING, SUSPENDED, SUCCEEDED, FAILED, ENDING = (
     "waiting", "running", "suspended", "succeeded", "failed", "ending",
 )  # fmt: skip
@@ -33,9 +35,9 @@ def look(job: Mapping[str, Any]) -> Look:
     if deployment in ("Failed", "ValidationFailed") or (deployment == "Complete" and state != "SUCCEEDED"):
         return Look(FAILED, message or f"it ended as {state or deployment}", reason or deployment)
     if deployment == "Complete":
-        return Look(SUCCEEDED, "the sweep's job has ended")
+        return Look(SUCCEEDED, f"{kind(job).called}'s job has ended")
     if spec.get("suspend") or deployment in ("Suspended", "Suspending"):
-        queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
+        queue = job["metadata"].get("labels", {}).get(QUEUE)
         return Look(
             SUSPENDED, f"suspended: it waits in the queue {queue}" if queue else "suspended: somebody holds it back"
         )

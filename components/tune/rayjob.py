@@ -1,4 +1,4 @@
-"""The RayJob that runs a sweep's trials on a cluster, as a pure function of the configuration.
+"""The RayJob that runs a sweep, a training or a scoring on a cluster, as a pure function of the configuration.
 
 KubeRay 1.7 makes a Ray cluster for it, runs ``entry`` on the cluster's head and removes the cluster afterwards,
 however the job ended. The head runs no trials, so that a spot node's end or a trial's memory never ends the sweep.
@@ -7,7 +7,7 @@ however the job ended. The head runs no trials, so that a spot node's end or a t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from seaway.artifacts import record_hash
 from seaway.config import Config, StepResources, duration
@@ -21,6 +21,7 @@ SPOT = "seaway.dev/spot"  # taint and label of nodes that may be taken away
 HOME = "/home/seaway"
 USER = 8888  # of the images
 GROUP = "trials"
+WHAT = "app.kubernetes.io/component"  # label: which of KINDS
 _LABELS = {"app.kubernetes.io/managed-by": "seaway"}
 _SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _CONTAINER = {
@@ -31,6 +32,27 @@ _CONTAINER = {
 }
 
 
+class Kind(NamedTuple):
+    """``step`` names the folder of its entry point; the others are words for people; ``code``: the workload's runs."""
+
+    step: str
+    called: str
+    kept: str
+    code: bool = True
+
+
+KINDS = {
+    "sweep": Kind("tune", "the sweep", "epochs"),
+    "train": Kind("train", "the training", "epochs"),
+    "score": Kind("score", "the scoring", "partitions", code=False),
+}
+
+
+def kind(job: Mapping[str, Any]) -> Kind:
+    """What a RayJob is for."""
+    return KINDS.get(job["metadata"].get("labels", {}).get(WHAT, ""), KINDS["sweep"])
+
+
 def slots(config: Config) -> int:
     """How many trials run at a time: one a GPU, or one a whole core where workers have no GPU."""
     ray = config.ray
@@ -38,7 +60,7 @@ def slots(config: Config) -> int:
 
 
 def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str], what: str = "sweep") -> dict[str, Any]:
-    """The manifest. ``entry``: a command line; ``files``: what -> URI, told in annotations; ``what``: the step.
+    """The manifest. ``entry``: a command line; ``files``: what -> URI, told in annotations; ``what``: a key of KINDS.
 
     Raises SeawayError for settings that the operator would take and that could not work.
     """
@@ -48,7 +70,7 @@ def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str], wha
         "name": name,
         "namespace": ray.namespace,
         "labels": _labels(config, what),
-        "annotations": {f"seaway.dev/{what}": uri for what, uri in files.items()},
+        "annotations": {f"seaway.dev/{file}": uri for file, uri in files.items()},
     }
     spec: dict[str, Any] = {
         "entrypoint": entry,
@@ -142,7 +164,7 @@ def _pod(
 
 def _labels(config: Config, what: str) -> dict[str, str]:
     """On the job, where Kueue looks, and on its pods, where the admission policy and people do."""
-    return _LABELS | {"app.kubernetes.io/component": what} | ({QUEUE: config.ray.queue} if config.ray.queue else {})
+    return _LABELS | {WHAT: what} | ({QUEUE: config.ray.queue} if config.ray.queue else {})
 
 
 def _environment(config: Config) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from components.train.cluster import manifest
+from components import jobs
+from components.train.cluster import with_workers
 from components.train.step import train
 from components.tune.rayjob import GPU, QUEUE
 from seaway.config import load
@@ -113,7 +114,7 @@ def test_the_rayjob_has_a_pod_a_worker_with_its_gpu():
             "training": {"workers": 3, "resources": {"cpu": "4", "memory": "8Gi", "gpu": 1}},
         }
     )
-    job = manifest(config, "train-x", {"at": "s3://b/train/k/train-x", "data": "s3://b/train/k/data"})
+    job = jobs.manifest(with_workers(config), "train", {"at": "s3://b/train/k/train-x", "data": "s3://b/train/k/data"})
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     pod = group["template"]["spec"]
     assert (group["replicas"], group["maxReplicas"]) == (3, 3)

@@ -22,7 +22,7 @@ import polars as pl
 import pytest
 
 from components import jobs
-from components.tune import cluster, job, kuberay
+from components.tune import cluster, kuberay
 from components.tune.progress import Progress
 from components.tune.snapshot import Sight
 from components.tune.step import tune
@@ -132,7 +132,7 @@ def table(out):
 def test_a_rayjob_gives_what_the_same_sweep_gives_here(on_ray, toy, toy_dataset, tmp_path, monkeypatch):
     config, spec, played = on_ray()
     said = []
-    monkeypatch.setattr(cluster, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
+    monkeypatch.setattr(jobs, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
     summary = tune(config, spec, toy_dataset, tmp_path / "out")
     assert summary["trials"] == 4 and summary["failed"] == 0, (tmp_path / "log-1").read_text()
     assert played.objects == {} and any(line.startswith("sweep: ") for line in said), said
@@ -185,8 +185,8 @@ def test_a_killed_job_goes_on_from_its_checkpoints(on_ray, toy_dataset, tmp_path
 
 def test_a_job_that_nobody_waits_for_ends_itself(tmp_path):
     code = (
-        "import sys, time; from components.tune import job; from seaway.storage import Storage\n"
-        "job.watch(Storage(sys.argv[1]), 1.0, 0.2); time.sleep(60)"
+        "import sys, time; from components import jobs; from seaway.storage import Storage\n"
+        "jobs.watch(Storage(sys.argv[1]), 1.0, 0.2); time.sleep(60)"
     )
     store = Storage(f"file://{tmp_path}/job")
     began = time.monotonic()
@@ -203,7 +203,7 @@ def test_the_step_shows_that_it_waits(away, toy_dataset, tmp_path, monkeypatch):
     config, _, _ = away()
     monkeypatch.setattr(kuberay, "BEAT_S", 0.0)
     store = Storage.of(config)
-    sweep = kuberay.Job(config, store, store.join("x"), cluster.manifest(config, "x", {"at": "a", "data": "d"}))
+    sweep = kuberay.Job(config, store, store.join("x"), jobs.manifest(config, "sweep", {"at": "a/x", "data": "d"}))
     seen = set()
     for _ in range(3):
         sweep._beat()
@@ -228,7 +228,7 @@ def test_changed_code_or_another_image_sweeps_again(away, toy_dataset, tmp_path,
                 (made / name).write_text("{}")
             self.store.publish(made, self.result)
 
-    monkeypatch.setattr(cluster, "Job", Done)
+    monkeypatch.setattr(jobs, "Job", Done)
     for _ in range(2):
         cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
     assert len(handed_in) == 1
@@ -246,7 +246,7 @@ def played_job(away, tmp_path, objects):
     """(job, what it said) on an API that answers as ``objects`` does."""
     config, *_ = away()
     store, said = Storage.of(config), []
-    manifest = cluster.manifest(config, "x", {"at": "a", "data": "d"})
+    manifest = jobs.manifest(config, "sweep", {"at": "a/x", "data": "d"})
     return kuberay.Job(config, store, store.join("x"), manifest, objects, said.append), said
 
 
@@ -309,10 +309,11 @@ def test_who_finds_his_job_gone_leaves_the_next_ones_alone(away, tmp_path):
 
 def test_a_workload_outside_the_image_is_named(away):
     config, _, _ = away()
-    assert cluster.job_record(config, "a", "b")["config"]["workload_file"] == str(config.workload_file)  # shared files
+    assert jobs.for_pods(config, "sweep").workload_file == config.workload_file  # shared files
     s3 = config.model_copy(update={"storage": config.storage.model_copy(update={"uri": "s3://bucket/x"})})
     with pytest.raises(SeawayError, match="the image of the job lacks it"):
-        cluster.job_record(s3, "a", "b")
+        jobs.job_record(s3, "sweep", "a", {})
+    assert jobs.for_pods(s3, "score").workload_file == config.workload_file  # whose code scoring does not run
 
 
 def test_without_storage_there_is_no_sweep_elsewhere(away, toy_dataset, tmp_path):
@@ -324,7 +325,7 @@ def test_without_storage_there_is_no_sweep_elsewhere(away, toy_dataset, tmp_path
 
 def test_a_line_of_progress_is_the_newest(tmp_path, capsys):
     store = Storage(f"file://{tmp_path}/job")
-    told = job.Told(store)
+    told = jobs.Told(store)
     for text in ("sweep: 1/4 trials\n", "sweep: 2/4 trials", "\n"):
         told.write(text)
     assert store.read(store.join("progress")) == b"sweep: 2/4 trials"
