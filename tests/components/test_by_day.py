@@ -1,7 +1,6 @@
-"""Tables in parts: the rows of memory to the bit; by partitions, on Ray, and when only some days are computed."""
+"""Tables in parts: the rows of memory to the bit; by partitions, and when only some days are computed."""
 
 import dataclasses
-import os
 import shutil
 from datetime import date
 from pathlib import Path
@@ -261,56 +260,3 @@ def test_events_of_another_day_are_refused(tmp_path):
     cfg = config(tmp_path / "home")
     with pytest.raises(SeawayError, match="events of another day"):
         features(cfg.workload, SPEC, tmp_path / "valid", tmp_path / "out", cfg)
-
-
-def test_ray_of_a_kind_that_cannot_do_it_is_named(tmp_path):
-    cfg = load(overrides={"home": str(tmp_path), "data": {"engine": "ray"}, "ray": {"substrate": "kuberay"}})
-    with pytest.raises(SeawayError, match=r"ray.substrate to local.*data.engine to partitions"):
-        list(spread.spread(cfg, process, [0, 1]))
-
-
-def test_a_ray_that_does_not_answer_is_named(tmp_path):
-    address = {"substrate": "address", "address": "127.0.0.1:9"}
-    cfg = load(overrides={"home": str(tmp_path), "data": {"engine": "ray"}, "ray": address})
-    with pytest.raises(SeawayError, match=r"no Ray answers at '127\.0\.0\.1:9'"):
-        list(spread.spread(cfg, process, [0, 1]))
-
-
-@pytest.fixture(scope="module")
-def ray():
-    from components.tune.local_ray import local_ray
-
-    with local_ray(2, 0, 80_000_000) as module:
-        yield module
-
-
-def test_on_ray_all_tables_are_the_same(tmp_path, raw, ray):
-    workers = set()
-    built(config(tmp_path / "memory home", "memory", raw), tmp_path / "memory")
-    found = built(config(tmp_path / "home", "ray", raw), tmp_path / "ray")
-    same(tmp_path / "ray", tmp_path / "memory")
-    assert (found["features"]["days_computed"], found["dataset"]["days_computed"]) == (24, 15)
-    cfg = config(tmp_path / "home", "ray")
-    workers = set(spread.spread(cfg, process, range(8)))
-    assert os.getpid() not in workers, "not on Ray"
-
-
-def process(_):
-    return os.getpid()
-
-
-def test_what_a_task_on_ray_says_is_told_and_a_lost_one_too(tmp_path, ray):
-    cfg = config(tmp_path / "home", "ray")
-    with pytest.raises(SeawayError, match="this is wrong: 1"):
-        list(spread.spread(cfg, refuse, [0, 1]))
-    with pytest.raises(SeawayError, match="a task was lost"):
-        list(spread.spread(cfg, die, [0, 1]))
-
-
-def refuse(number):
-    if number:
-        raise SeawayError(f"this is wrong: {number}")
-
-
-def die(_):
-    os.kill(os.getpid(), 9)
