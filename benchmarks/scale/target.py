@@ -33,6 +33,7 @@ SEEDS = 9
 RANDOM_SEEDS = 5  # random search takes the longest, and its bar is far
 TRIALS = 400  # more than any side needs
 LIMIT = 400.0  # seconds; who has not reached it by then counts with them
+RANDOM_LIMIT = 150.0  # of random search, which takes minutes: to count it with fewer seconds flatters it
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Reached:
     epochs: int
 
 
-def rival(side: str, folder: Path, seed: int, study: Path) -> Reached:
+def rival(side: str, folder: Path, seed: int, study: Path, limit: float = LIMIT) -> Reached:
     """Two processes of ``side``, until one of them reaches the target; both are then killed."""
     started, begun, epochs = time.time(), 0.0, 0
     command = [sys.executable, "-m", "benchmarks.scale.rivals", side, str(folder), str(seed)]
@@ -56,7 +57,7 @@ def rival(side: str, folder: Path, seed: int, study: Path) -> Reached:
     for process in processes:
         waiting.register(process.stdout, selectors.EVENT_READ)
     try:
-        while time.time() - started < LIMIT:
+        while time.time() - started < limit:
             for key, _ in waiting.select(1.0):
                 words = key.fileobj.readline().split()
                 if not words:
@@ -71,7 +72,7 @@ def rival(side: str, folder: Path, seed: int, study: Path) -> Reached:
         for process in processes:
             process.kill()
             process.wait()
-    return Reached(LIMIT, LIMIT, epochs)
+    return Reached(limit, limit, epochs)
 
 
 def ours(folder: Path, seed: int) -> Reached:
@@ -136,7 +137,7 @@ def run() -> list[Result]:
             found["ours"].append(ours(folder, seed))
             found["Optuna's halving"].append(rival("halving", folder, seed, folder / f"study-{seed}"))
             if seed < RANDOM_SEEDS:
-                found["random search"].append(rival("random", folder, seed, folder / "none"))
+                found["random search"].append(rival("random", folder, seed, folder / "none", RANDOM_LIMIT))
             line = (
                 f"{side} {r[-1].seconds:.1f} s ({r[-1].working:.1f}, {r[-1].epochs} epochs)"
                 for side, r in found.items()
@@ -144,7 +145,8 @@ def run() -> list[Result]:
             print(f"seed {seed}: {', '.join(line)}", flush=True)
     for side, all_ in found.items():
         epochs = statistics.median(r.epochs for r in all_)
-        print(f"{side}: {epochs:.0f} epochs, median; never: {sum(r.seconds >= LIMIT for r in all_)}")
+        limit = RANDOM_LIMIT if side == "random search" else LIMIT
+        print(f"{side}: {epochs:.0f} epochs, median; not in {limit:.0f} s: {sum(r.seconds >= limit for r in all_)}")
     return [*compared(found, "random search", 0.5), *compared(found, "Optuna's halving", 0.9)]
 
 
