@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ def word(value: Any) -> str:
     """A slice's value as the routing table names it: 3, 3.0 and float32(3) are "3"; None is ""."""
     if value is None:
         return ""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
+    if isinstance(value, (float, np.floating)):  # a feature is a float32, a caller's number is not
+        return str(int(value)) if float(value).is_integer() else str(np.float32(value))
     return str(value.item() if isinstance(value, np.generic) else value)
 
 
@@ -55,18 +55,16 @@ class Slices:
     def scores(self, names: list[str], features: np.ndarray, other: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Probabilities float32 (n,) of raw float32 features (n, f), one call a model; ``other``: the global model."""
         out = np.empty(len(features), dtype=np.float32)
-        table = np.asarray(names, dtype=object)
-        for name in dict.fromkeys(names):
-            mask = table == name
-            out[mask] = self.score(name, features[mask]) if name else other(features[mask])
+        for name, rows in places(names):
+            out[rows] = self.score(name, features[rows]) if name else other(features[rows])
         return out
 
     def over(self, names: list[str], features: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """``scores`` (n,) of the global model, with those of the slices' own rows in their place."""
-        out, table = np.array(scores), np.asarray(names, dtype=object)
-        for name in set(names) - {""}:
-            mask = table == name
-            out[mask] = self.score(name, features[mask])
+        out = np.array(scores)
+        for name, rows in places(names):
+            if name:
+                out[rows] = self.score(name, features[rows])
         return out
 
     def score(self, name: str, features: np.ndarray) -> np.ndarray:
@@ -96,3 +94,12 @@ class Slices:
                 )
                 self._sessions[name] = found
         return found
+
+
+def places(names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each name with the indices of its rows."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    codes = np.fromiter((numbers[name] for name in names), dtype=np.int64, count=len(names))
+    order = np.argsort(codes, kind="stable")  # once, however many slices there are
+    ends = np.cumsum(np.bincount(codes, minlength=len(numbers)))
+    yield from zip(numbers, np.split(order, ends[:-1]), strict=True)

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from components.evaluate.bundle import Bundle
+from components.evaluate.by_slice import by_slice
 from components.evaluate.explain import attributions
 from components.evaluate.measure import Model, TopK, compare, curves, estimates
 from components.evaluate.segments import groups
 from components.evaluate.verdict import Estimate, SegmentDifference, decide_verdict
 from components.train.data import read_rows
-from components.train.export import onnx_scores, session
-from seaway.artifacts import read_json, write_json
+from seaway.artifacts import write_json
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.metrics import NAMED, Bootstrap
-from seaway.slices import FILE, Slices
 
 
 def evaluate(
@@ -30,18 +30,22 @@ def evaluate(
     """Measure on test.parquet; write verdict.json, metrics.json, curves.json, segments.json, attributions.json.
 
     ``model`` is the candidate's bundle with the baseline's in its folder baseline/; ``champion`` the
-    bundle in use, or None. A champion whose features are not all in the data set is not compared, and
-    the verdict says so. Raises SeawayError for a missing bundle or test rows, or an unknown gate metric.
+    bundle in use, or None. A champion whose features, or column of slices, are not in the data set is not
+    compared, and the verdict says so. A bundle with slices is measured as it is served, each row by its
+    slice's model, and slices.json says what that brings. Raises SeawayError for a missing bundle or test
+    rows, or an unknown gate metric.
     """
     started, gates, workload = time.perf_counter(), config.workload.gates, config.workload
     if gates.metric not in NAMED:
         raise SeawayError(f"gates.metric {gates.metric!r} is not one of {', '.join(NAMED)}")
     file = dataset / "test.parquet"
     rows, frame = read_rows(config, spec, file), pl.read_parquet(file)
-    models = {"candidate": _score(model, frame), "baseline": _score(model / "baseline", frame)}
-    missing = [n for n in _feature_names(champion) if n not in frame.columns] if champion else []
-    if champion and not missing:
-        models["champion"] = _score(champion, frame)
+    candidate, rival = Bundle(model), Bundle(champion) if champion else None
+    scored = candidate.scored(frame)
+    models = {"candidate": scored.model, "baseline": Bundle(model / "baseline").scored(frame).model}
+    missing = rival.lacks(frame) if rival else ""
+    if rival and not missing:
+        models["champion"] = rival.scored(frame).model
     top, clusters = _top(config, frame)
     bootstrap = Bootstrap(len(rows.labels), gates.bootstrap, workload.sweep.seed, clusters)
     found = estimates(models, rows.labels, bootstrap, top)
@@ -58,20 +62,23 @@ def evaluate(
         [SegmentDifference(p["segment"], p["group"], _difference(p), p["enough"]) for p in parts],
     )
     if missing:
-        verdict["notes"] = [f"the champion was not compared: the data set lacks its features {', '.join(missing)}"]
-    record = read_json(model / "model.json")
-    running = session(model / "model.onnx")
+        verdict["notes"] = [f"the champion was not compared: the data set lacks {missing}"]
     explained = attributions(
-        lambda x: onnx_scores(running, x),
-        rows.features,
-        models["candidate"].scores,
+        candidate.explainer,
+        scored.own,
+        scored.features,
+        scored.model.scores,
         rows.labels,
         _ids(config, frame),
-        spec.names,
-        np.asarray(record["background"], dtype=np.float32),
-        record["reasons"],
+        candidate.names,
+        candidate.record["reasons"],
         workload.sweep.seed,
+        sliced=candidate.slices is not None,
     )
+    sliced = None
+    if table := candidate.routing():
+        sliced = by_slice(table, gates.metric, scored, frame[table["by"]].to_list(), rows.labels, bootstrap)
+        write_json(out / "slices.json", sliced)
     write_json(out / "metrics.json", {name: found.get(name) for name in ("candidate", "baseline", "champion")})
     write_json(out / "curves.json", {name: curves(m, rows.labels) for name, m in models.items()})
     write_json(out / "segments.json", parts)
@@ -84,33 +91,9 @@ def evaluate(
         "positives": int(rows.labels.sum()),
         "metrics": {name: {m: e["value"] for m, e in record.items()} for name, record in found.items()},
         "against_champion": asdict(difference) if difference else None,
+        **({"against_global": sliced["difference"]} if sliced else {}),
         "seconds": round(time.perf_counter() - started, 2),
     }
-
-
-def _feature_names(bundle: Path) -> tuple[str, ...]:
-    file = bundle / "model.json"
-    if not file.exists():
-        raise SeawayError(f"{bundle} is not a model bundle: it has no model.json")
-    return FeatureSpec.from_record(read_json(file)["features"]).names
-
-
-def _score(bundle: Path, frame: pl.DataFrame) -> Model:
-    """The bundle's probabilities on the frame's rows, each model with its own features in its own order."""
-    names = _feature_names(bundle)
-    features = np.ascontiguousarray(frame.select(names).cast(pl.Float32).to_numpy())
-    scores = onnx_scores(session(bundle / "model.onnx"), features)
-    threshold: Any = float(read_json(bundle / "model.json")["threshold"])
-    if (bundle / FILE).exists():
-        slices = Slices(lambda name: (bundle / name).read_bytes(), len(names))
-        if slices.by not in frame.columns:
-            raise SeawayError(f"{bundle} routes by {slices.by!r}, which the data set has not")
-        own = slices.names(frame[slices.by].to_list())
-        scores = slices.over(own, features, scores)
-        threshold = slices.cuts(own, threshold)
-    if not np.isfinite(scores).all():
-        raise SeawayError(f"{bundle}: {int((~np.isfinite(scores)).sum())} scores are not finite numbers")
-    return Model(scores, threshold)
 
 
 def _top(config: Config, frame: pl.DataFrame) -> tuple[TopK | None, np.ndarray | None]:
