@@ -6,15 +6,18 @@ are started again, all of them, and go on from there; so does a run with fewer o
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.train.kept import fetch, note_of, remote_of
 from components.train.loop import Rows
 from components.tune.local_ray import local_ray, prepare, results_folder
 from components.tune.needs import Needs, here
@@ -22,27 +25,38 @@ from components.tune.place import bring, joined
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.progress import say
-from seaway.storage import Storage
 
 ROOM_S = 600.0  # for the workers' machines to join the Ray of a RayJob
+PROGRESS_S = 10.0  # between two lines
+LOOK_S = 0.5
+_OWN = {
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # who has lost the others cannot leave in good order
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody takes this machine's node away
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+SILENT_S = 600  # of a worker, until the others take it for lost; one that has ended is noticed at once
 
 
 def train_together(
-    config: Config, params: Mapping[str, Any], rows: Rows, epochs: int, file: Path, address: str | None = None
+    config: Config,
+    params: Mapping[str, Any],
+    rows: Rows,
+    epochs: int,
+    file: Path,
+    address: str | None = None,
+    tell: Callable[[str], Any] = say,
 ) -> dict[str, Any]:
     """Train ``epochs`` epochs with ``training.workers`` workers; the state is then in ``file``.
 
-    Where: a Ray of our own, the one of ``ray.address``, or the one at ``address``. Returns ``device`` (cpu or cuda),
-    ``resumed`` (epochs found done by the last start of the workers) and ``workers``. Raises SeawayError when there is
-    no room for them, when the model cannot be trained so, or when they were lost ``training.retries`` + 1 times.
+    Where: a Ray of our own, the one of ``ray.address``, or the one at ``address``. ``tell`` gets lines of progress.
+    Returns ``device`` (cpu or cuda), ``resumed`` (epochs found done by the last start of the workers) and ``workers``.
+    Raises SeawayError when there is no room for them, when the model cannot be trained so, or when they were lost
+    ``training.retries`` + 1 times.
     """
-    needs, store = Needs.of(config.training.resources), Storage.of(config)
+    needs, wanted = Needs.of(config.training.resources), config.training
     if config.compute.device == "cuda" and not needs.gpu:
         raise SeawayError("compute.device is cuda, and training.resources.gpu is 0: give each worker a GPU")
-    remote = None
-    if store:
-        uri = store.join("training", file.stem)
-        remote = {"uri": uri, "endpoint": store.endpoint, "region": store.region}
+    remote = remote_of(config, file)
     job = {
         "model": config.workload.model,
         "root": str(config.root),
@@ -53,21 +67,63 @@ def train_together(
         "threads": 1,
         "file": str(file.absolute()),
         "remote": remote,
+        "every": PROGRESS_S,
     }
-    with _ray(config, needs, rows, address) as ray:
-        result = _fit(ray, config, needs, job, rows)
+    lost: list[str] = []
+    tell(f"train: {wanted.workers} workers, each with {wanted.resources.cpu} CPU and {needs.gpu:g} GPU")
+    with _ray(config, needs, rows, address, lost.append) as ray:
+        result = _attended(lambda: _fit(ray, config, needs, job, rows), lost, Progress(job, tell))
     if result.get("error"):
         raise SeawayError(result["error"])
-    bring(remote, file)
+    fetch(remote, file)
     return result
 
 
-def forget(config: Config, file: Path) -> None:
-    """Remove the state, here and in object storage: the model is written."""
-    file.unlink(missing_ok=True)
-    store = Storage.of(config)
-    if store and config.training.workers > 1:
-        store.remove(store.join("training", file.stem, file.name))
+def _attended(fit: Callable[[], Any], lost: list[str], progress: Progress) -> Any:
+    """What ``fit`` returns or raises, from a thread of its own.
+
+    In this one Ray would take Ctrl-C for a good end, and wait for ever for servers of its own that have ended.
+    """
+    got: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            got["value"] = fit()
+        except BaseException as error:
+            got["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True, name="train-fit")
+    thread.start()
+    while thread.is_alive() and not lost:
+        thread.join(LOOK_S)
+        progress.look()
+    if lost:
+        raise SeawayError(f"Ray's {lost[0]} has ended; finished epochs are kept: run again to go on")
+    if "error" in got:
+        raise got["error"]
+    return got["value"]
+
+
+class Progress:
+    """Tells what worker 0 has noted of its epochs beside the state, every ``PROGRESS_S`` at most."""
+
+    def __init__(self, job: Mapping[str, Any], tell: Callable[[str], Any]) -> None:
+        self._job, self._tell, self._note = job, tell, note_of(Path(job["file"]))
+        self._told, self._looked = (0, 0), time.monotonic()
+        self._note.unlink(missing_ok=True)
+
+    def look(self) -> None:
+        if time.monotonic() - self._looked < self._job["every"] / 2:
+            return
+        self._looked = time.monotonic()
+        with suppress(OSError, ValueError, KeyError, SeawayError):
+            bring(self._job["remote"], self._note)
+            note = json.loads(self._note.read_text())
+            at = (note["resumed"], note["epoch"])
+            if at != self._told:
+                after = f", gone on after epoch {at[0]}" if at[0] != self._told[0] else ""
+                self._tell(f"train: epoch {at[1]}/{self._job['epochs']}, loss {note['loss']:.4f}{after}")
+                self._told = at
 
 
 def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows) -> dict[str, Any]:
@@ -82,15 +138,15 @@ def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows
     trainer = TorchTrainer(
         work,
         train_loop_config=job | {"rows": [ray.put(rows.features), ray.put(rows.labels)]},
-        torch_config=TorchConfig(backend="nccl" if needs.gpu else "gloo", timeout_s=600),
+        torch_config=TorchConfig(backend="nccl" if needs.gpu else "gloo", timeout_s=SILENT_S),
         scaling_config=ScalingConfig(num_workers=number, use_gpu=bool(needs.gpu), resources_per_worker=resources),
         run_config=RunConfig(
             name=f"{Path(job['file']).stem}-{os.getpid()}",
             storage_path=str(results_folder()),  # of Ray's own notes; the state is ours
-            failure_config=FailureConfig(max_failures=wanted.retries),
+            # workers that do not even start are a failure too: Ray would try again for ever
+            failure_config=FailureConfig(max_failures=wanted.retries, controller_failure_limit=wanted.retries),
         ),
     )
-    say(f"train: {number} workers, each with {wanted.resources.cpu} CPU and {needs.gpu:g} GPU")
     try:
         return trainer.fit().return_value
     except TrainingFailedError as error:
@@ -102,7 +158,7 @@ def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows
 
 
 @contextmanager
-def _ray(config: Config, needs: Needs, rows: Rows, address: str | None) -> Iterator[Any]:
+def _ray(config: Config, needs: Needs, rows: Rows, address: str | None, lost: Callable[[str], None]) -> Iterator[Any]:
     """The ``ray`` module, connected to one that has room for the workers."""
     number, where = config.training.workers, address or (config.ray.address if _away(config) else None)
     if where:
@@ -120,8 +176,8 @@ def _ray(config: Config, needs: Needs, rows: Rows, address: str | None) -> Itera
     if (fit := needs.fits(cpus, memory, gpus)) < number:
         raise _no_room(config, f"this machine has room for {fit}")
     size = np.asarray(rows.features).nbytes + np.asarray(rows.labels).nbytes
-    os.environ["TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"] = "3"  # who has lost the others cannot leave in good order
-    with local_ray(max(1, cpus), gpus, 2 * size + 80_000_000) as ray:
+    os.environ.update(_OWN)
+    with local_ray(max(1, cpus), gpus, 2 * size + 80_000_000, lost) as ray:
         yield ray
 
 

@@ -17,7 +17,7 @@ def train(given: jobs.Given) -> dict[str, Any]:
     config = given.config
     data = given.store.fetch(given.record["data"], config.home / "data")
     spec = resolve(config.workload.features, config.root)
-    return train_here(config, spec, data, data, given.out / "model", given.address)
+    return train_here(config, spec, data, data, given.out / "model", given.address, given.told.write)
 
 
 if __name__ == "__main__":

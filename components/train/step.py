@@ -9,6 +9,7 @@ model, in the evaluation.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from seaway.hooks import resolve
 from seaway.progress import say
 
 PROGRESS_SECONDS = 10.0
+KEEP_SECONDS = 10.0  # of work that is done again at most, on another machine
 
 
 def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path) -> dict[str, Any]:
@@ -32,13 +34,20 @@ def train(config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Pat
 
 
 def train_here(
-    config: Config, spec: FeatureSpec, dataset: Path, best: Path, out: Path, address: str | None = None
+    config: Config,
+    spec: FeatureSpec,
+    dataset: Path,
+    best: Path,
+    out: Path,
+    address: str | None = None,
+    tell: Callable[[str], Any] = say,
 ) -> dict[str, Any]:
     """Train on train.parquet with ``best``/best.json; write a bundle to ``out``, the baseline's to out/baseline.
 
-    A killed training goes on from its last epoch (home/training/<key>). With training.workers above 1 they train
-    together, see components.train.distributed; ``address`` is then of the Ray they run on. Raises SeawayError when
-    best.json is missing or incomplete, or the exported model does not score as torch does.
+    A killed training goes on from its last epoch (home/training/<key>, <storage>/training/<key>). With
+    training.workers above 1 they train together, see components.train.distributed; ``address`` is then of the Ray they
+    run on. ``tell`` gets lines of progress. Raises SeawayError when best.json is missing or incomplete, or the
+    exported model does not score as torch does.
     """
     import torch
 
@@ -46,6 +55,7 @@ def train_here(
     from components.train.baseline import fit_baseline
     from components.train.data import read_rows
     from components.train.export import write_bundle
+    from components.train.kept import fetch, forget, remote_of
     from components.train.loop import Training
     from seaway.metrics import best_threshold, measure
 
@@ -56,11 +66,11 @@ def train_here(
     seed, workers = config.workload.sweep.seed, config.training.workers
     key = record_hash([content_hash(dataset / "train.parquet"), chosen["params"], chosen["epochs"], seed, spec.hash])
     checkpoint = config.home / "training" / f"{key[:16]}.safetensors"
-    together = None
+    together, remote = None, remote_of(config, checkpoint)
     if workers > 1:
-        from components.train.distributed import forget, train_together
+        from components.train.distributed import train_together
 
-        together = train_together(config, chosen["params"], rows, int(chosen["epochs"]), checkpoint, address)
+        together = train_together(config, chosen["params"], rows, int(chosen["epochs"]), checkpoint, address, tell)
     training = Training(
         resolve(config.workload.model, config.root).build,
         chosen["params"],
@@ -70,6 +80,8 @@ def train_here(
         seed=seed,
         device="cpu" if together else config.compute.device,
     )
+    if not together:
+        fetch(remote, checkpoint)
     resumed = training.load(checkpoint) and len(training.history)
     if together:
         if not training.finished:
@@ -77,7 +89,7 @@ def train_here(
                 f"the workers' state is not in {checkpoint}: set storage.uri, or a `home` that they share"
             )
         resumed = together["resumed"]
-    _run(training, checkpoint)
+    _run(training, checkpoint, remote, tell)
     scores = training.scores(rows.features)
     shared = {"workload": config.workload.name, "seed": seed}
     # on the rows it learnt from: of use only to compare with the test split
@@ -108,9 +120,7 @@ def train_here(
         **shared,
     )
     slices = add_slices(config, spec, dataset, chosen, out)
-    checkpoint.unlink(missing_ok=True)
-    if together:
-        forget(config, checkpoint)
+    forget(remote, checkpoint)
     return {
         "rows": len(rows.labels),
         "positives": int(rows.labels.sum()),
@@ -138,15 +148,20 @@ def _chosen(best: Path) -> dict[str, Any]:
     return record
 
 
-def _run(training: Any, checkpoint: Path) -> None:
-    """Train what is left, with a checkpoint after each epoch and a line of progress now and then."""
-    said = time.perf_counter()
+def _run(training: Any, checkpoint: Path, remote: Any, tell: Callable[[str], Any]) -> None:
+    """Train what is left, with a checkpoint after each epoch, and now and then one elsewhere and a line of progress."""
+    from components.tune.place import keep
+
+    said = kept = time.perf_counter()
     while not training.finished:
         record = training.epoch()
         training.save(checkpoint)
+        if time.perf_counter() - kept >= KEEP_SECONDS:
+            keep(remote, checkpoint, last=False)
+            kept = time.perf_counter()
         if time.perf_counter() - said >= PROGRESS_SECONDS:
             said = time.perf_counter()
-            say(f"train: epoch {record['epoch']}/{training.max_epochs}, loss {record['loss']:.4f}")
+            tell(f"train: epoch {record['epoch']}/{training.max_epochs}, loss {record['loss']:.4f}")
 
 
 def _scores(model: Any, features: Any) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from components.train.group import Group
+from components.train.kept import fetch, note_of
 from components.train.loop import Rows, Training, pick_device
-from components.tune.place import bring, keep
+from components.tune.place import keep, write_beside
+from seaway.artifacts import write_json
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
 
@@ -38,6 +42,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     except SeawayError as error:
         return {"error": str(error)}
     resumed = _start(group, training, job)
+    note, said = note_of(Path(job["file"])), float("-inf")
     while not training.finished:
         try:
             training.epoch()
@@ -46,6 +51,11 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         if group.rank == 0:  # what fails here is worker 0's alone: raised, so that the others do not wait for it
             training.save(Path(job["file"]))
             keep(job["remote"], Path(job["file"]), last=training.finished)
+            if time.monotonic() - said >= job["every"]:
+                said = time.monotonic()
+                with suppress(OSError, SeawayError):  # nobody misses a line of progress
+                    write_json(note, {"resumed": resumed, **training.history[-1]})
+                    write_beside(job["remote"], note)
     return {"device": training.device, "resumed": resumed, "workers": group.size}
 
 
@@ -53,7 +63,7 @@ def _start(group: Group, training: Training, job: dict[str, Any]) -> int:
     """Go on from what worker 0 finds; the number of epochs done."""
     file = Path(job["file"])
     if group.rank == 0:
-        bring(job["remote"], file)
+        fetch(job["remote"], file)
         group.share_file(file, training.device)
         training.load(file)
     else:
