@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -27,6 +29,8 @@ try:
     print("AGREED")
 except Exception as error:
     print(f"REFUSED {error}")
+except KeyboardInterrupt:
+    print("STOPPED")
 """
 
 
@@ -71,12 +75,23 @@ def test_without_a_terminal_it_is_refused_with_how_to_go_on(monkeypatch):
         assert word in str(refused.value)
 
 
-@pytest.mark.parametrize("keys", [b"y\n", b"yes\n", b"\n", b"n\n", b"\x04"])
+def take_terminal():
+    """Make standard input this process's terminal, so that Ctrl-C is a signal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.mark.parametrize("keys", [b"y\n", b"yes\n", b"\n", b"n\n", b"\x04", b"\x03"])
 def test_at_a_terminal_it_asks(keys):
-    said = "AGREED" if keys.startswith(b"y") else "REFUSED not agreed"
+    said = "AGREED" if keys.startswith(b"y") else "STOPPED" if keys == b"\x03" else "REFUSED not agreed"
     main_end, end = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", ASK], stdin=end, stdout=end, stderr=end, cwd=project_root(), start_new_session=True
+        [sys.executable, "-c", ASK],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        cwd=project_root(),
+        start_new_session=True,
+        preexec_fn=take_terminal,
     )
     try:
         os.close(end)
