@@ -55,9 +55,9 @@ def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
 
 def trials_at_a_time(config: Config, _: dict[str, str]) -> dict[str, Any]:
     """How many trials a cluster runs side by side: later ones are suggested from those that have ended."""
-    from components.tune.rayjob import slots
+    from components.tune.needs import slots_of_job
 
-    return {"trials at a time": slots(config)} if config.ray.substrate == "kuberay" else {}
+    return {"trials at a time": slots_of_job(config)} if config.ray.substrate == "kuberay" else {}
 
 
 def champion(config: Config, inputs: dict[str, str]) -> dict[str, Any]:

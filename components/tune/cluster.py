@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components import jobs
-from components.tune import rayjob
+from components.tune.needs import slots_of_job
 from seaway.artifacts import read_json, record_hash
 from seaway.cache import place
 from seaway.config import Config
@@ -22,11 +22,12 @@ from seaway.features import FeatureSpec
 
 def sweep(config: Config, spec: FeatureSpec, dataset: Path, out: Path, resume: bool = True) -> dict[str, Any]:
     """As components.tune.step.tune, by a RayJob. Raises SeawayError with the job's own words when it fails."""
+    from components.tune.order import trials
     from components.tune.step import sweep_key
     from components.tune.warm import look_up
 
     store = jobs.shared_storage(config)
-    slots = min(rayjob.slots(config), config.workload.sweep.trials)
+    slots = min(slots_of_job(config), trials(config.workload.sweep))
     at = store.join("sweeps", sweep_key(config, spec, dataset, slots))
     code = jobs.made_by(config, "components.tune.step", config.workload.model)
     name = f"sweep-{record_hash([at, _until(config), code])[:12]}"

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from components import jobs
-from components.tune import rayjob
+from components.tune.needs import slots_of_job
 from components.tune.place import Place
 from components.tune.step import search
 from seaway.hooks import resolve
@@ -19,7 +19,7 @@ def sweep(given: jobs.Given) -> dict[str, Any]:
     config, record = given.config, given.record
     dataset = given.store.fetch(record["data"], config.home / "dataset")
     gpu = bool(config.ray.worker.gpu)
-    place = Place(given.address, rayjob.slots(config), gpu, given.store, record["checkpoints"], given.told)
+    place = Place(given.address, slots_of_job(config), gpu, given.store, record["checkpoints"], given.told, memory=True)
     spec = resolve(config.workload.features, config.root)
     return search(config, spec, dataset, given.out, place=place, warm=record.get("warm", []))
 

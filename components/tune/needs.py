@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.tune.rayjob import ray_cores
 from seaway.config import Config, StepResources
 from seaway.errors import SeawayError
 
@@ -86,3 +87,22 @@ def slots_here(config: Config, gpus: int = 0) -> int:
             "ask for less, or run the sweep elsewhere (ray.substrate: address or kuberay)"
         )
     return number
+
+
+def slots_of_job(config: Config) -> int:
+    """How many trials a RayJob runs at a time: what each worker has room for, and one a GPU where they ask for none.
+
+    Raises SeawayError where a worker has not what a single trial needs.
+    """
+    ray, asked = config.ray, config.workload.sweep.resources
+    needs, worker = Needs.of(asked), ray.worker
+    each = needs.fits(ray_cores(worker), size(worker.memory), worker.gpu)
+    if worker.gpu and not needs.gpu:
+        each = min(each, int(worker.gpu))
+    if not each:
+        raise SeawayError(
+            f"a trial needs {asked.cpu} CPU, {asked.memory} and {asked.gpu:g} GPU (workload.sweep.resources), and "
+            f"a worker has {worker.cpu} CPU, {worker.memory} and {worker.gpu} GPU (ray.worker): ask for less there, or "
+            "give more here"
+        )
+    return max(ray.max_workers or ray.workers, ray.workers) * each

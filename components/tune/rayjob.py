@@ -53,12 +53,6 @@ def kind(job: Mapping[str, Any]) -> Kind:
     return KINDS.get(job["metadata"].get("labels", {}).get(WHAT, ""), KINDS["sweep"])
 
 
-def slots(config: Config) -> int:
-    """How many trials run at a time: one a GPU, or one a whole core where workers have no GPU."""
-    ray = config.ray
-    return max(ray.max_workers or ray.workers, ray.workers) * (ray.worker.gpu or _cores(ray.worker))
-
-
 def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str], what: str = "sweep") -> dict[str, Any]:
     """The manifest. ``entry``: a command line; ``files``: what -> URI, told in annotations; ``what``: a key of KINDS.
 
@@ -94,7 +88,7 @@ def ray_job(config: Config, name: str, entry: str, files: Mapping[str, str], wha
                     "replicas": ray.workers,
                     "minReplicas": ray.workers,
                     "maxReplicas": ray.max_workers or ray.workers,
-                    "rayStartParams": {"num-cpus": str(max(_cores(ray.worker), ray.worker.gpu))},
+                    "rayStartParams": {"num-cpus": str(ray_cores(ray.worker))},
                     "template": _pod(config, "ray-worker", ray.worker, what, spot=ray.spot),
                 }
             ],
@@ -176,9 +170,10 @@ def _environment(config: Config) -> list[dict[str, Any]]:
     return made
 
 
-def _cores(needs: StepResources) -> int:
+def ray_cores(needs: StepResources) -> int:
+    """What a worker's Ray counts with: whole cores, and at least one for each GPU."""
     amount = float(needs.cpu[:-1]) / 1000 if needs.cpu.endswith("m") else float(needs.cpu)
-    return max(1, int(amount))
+    return max(1, int(amount), needs.gpu)
 
 
 _AUTOSCALER = {

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from components.tune.look import look
-from components.tune.rayjob import GPU, QUEUE, SPEC, SPOT, ray_job, slots
+from components.tune.needs import slots_of_job as slots
+from components.tune.rayjob import GPU, QUEUE, SPEC, SPOT, WHAT, ray_job
 from pipelines import pods
 from seaway.config import load, project_root
 from seaway.errors import SeawayError
@@ -107,6 +108,26 @@ def test_trials_at_a_time(ray, count):
     assert slots(config_of(**ray)) == count
 
 
+@pytest.mark.parametrize(
+    ("worker", "trial", "count"),
+    [
+        ({"cpu": "8", "memory": "16Gi"}, {"cpu": "2"}, 4),
+        ({"cpu": "8", "memory": "4Gi"}, {"memory": "2Gi"}, 2),  # what it has least of decides
+        ({"cpu": "8", "memory": "64Gi", "gpu": 2}, {"gpu": 1}, 2),
+        ({"cpu": "8", "memory": "64Gi", "gpu": 2}, {"cpu": "500m"}, 2),  # none asked for: one each
+        ({"cpu": "2", "memory": "64Gi"}, {"cpu": "500m"}, 4),
+    ],
+)
+def test_trials_at_a_time_follow_from_what_each_needs(worker, trial, count):
+    def config(trial):
+        ray = {"substrate": "kuberay", "worker": worker, "workers": 1}
+        return load(overrides={"ray": ray, "workload": {"sweep": {"resources": trial}}})
+
+    assert slots(config(trial)) == count
+    with pytest.raises(SeawayError, match=r"workload\.sweep\.resources"):
+        slots(config({"cpu": "99"}))
+
+
 def test_credentials_come_from_the_secret_and_stand_nowhere():
     storage = {"uri": "s3://b/x", "secret": "storage"}
     job = ray_job(config_of(storage), "sweep-x", "x", {})
@@ -148,6 +169,8 @@ WAITS = {"conditions": [{"type": "HeadPodReady", "status": "False", "message": "
         (status("Initializing", rayClusterStatus=WAITS), "waiting", "0/3 nodes are available"),
         (status("Initializing", rayClusterStatus={"desiredWorkerReplicas": 2}), "waiting", "0 of 2 workers"),
         (status("Running", "PENDING"), "waiting", "the job starts"),
+        (status("Complete", "SUCCEEDED"), "succeeded", "the sweep's job"),
+        (status("Complete", "SUCCEEDED", labels={WHAT: "train"}), "succeeded", "the training's job"),
         (status("Running", "RUNNING"), "running", "running"),
         (status("Retrying"), "waiting", ""),
         (status("Complete", "SUCCEEDED"), "succeeded", ""),

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from components import jobs
+from components.train import distributed
 from components.train.cluster import with_workers
 from components.train.step import train
+from components.tune import kuberay
 from components.tune.rayjob import GPU, QUEUE
-from seaway.config import load
+from seaway.config import StepResources, load, project_root
 from seaway.errors import SeawayError
 
+from .jobs_world import Played, ray_head  # noqa: F401 (a fixture)
+
+SMALL = StepResources(cpu="500m", memory="200Mi")
 PARAMS = {"learning_rate": 0.01, "batch_size": 256, "width": 8}
 MODEL = """
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -39,6 +51,11 @@ def build(params, mean, std):
             if group and self.calls == 15 and marker.exists():  # in the third of the epochs, six batches each
                 marker.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+            end = Path(__file__).with_name("end")
+            if self.training and end.exists() and self.calls > int(end.read_text()):
+                raise RuntimeError("told to end")
+            if self.training and Path(__file__).with_name("slow").exists():
+                time.sleep(0.2)
             return self.body((rows - self.mean) / self.std).squeeze(1)
 
     return Plain()
@@ -65,35 +82,38 @@ def weights(folder):
     return load_file(folder / "weights.safetensors")
 
 
-@pytest.mark.xfail(run=False, reason="after a kill the workers do not come back: the run hangs")
-def test_a_worker_that_is_killed_is_replaced_and_the_model_is_that_of_one(plain, toy_dataset, toy_hooks, tmp_path):
-    from seaway.config import StepResources
+def largest_difference(a, b):
+    alone, together = weights(a), weights(b)
+    assert alone.keys() == together.keys()
+    return max(np.abs(alone[name] - together[name]).max() for name in alone)
 
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced_and_the_model_is_that_of_one(
+    plain, toy_dataset, toy_hooks, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(distributed, "PROGRESS_S", 0.0)
     config, spec = plain
     one = train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "one")
     assert "workers" not in one
     (toy_hooks / "kill").touch()
-    two = config_of(config, workers=2, resources=StepResources(cpu="500m", memory="200Mi"))
+    two = config_of(config, workers=2, resources=SMALL)
     summary = train(two, spec, toy_dataset, tmp_path / "best", tmp_path / "two")
     assert not (toy_hooks / "kill").exists()
     assert (summary["workers"], summary["resumed_at_epoch"], summary["epochs"]) == (2, 2, 4)
     assert summary["loss"] == pytest.approx(one["loss"], abs=1e-6)
-    alone, together = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert alone.keys() == together.keys()
-    assert max(np.abs(alone[name] - together[name]).max() for name in alone) < 1e-5
-    assert not list(config.home.rglob("training/*.safetensors"))
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-5
+    assert not list(config.home.glob("training/*"))
+    assert "gone on after epoch 2" in capsys.readouterr().err
 
 
 def test_two_workers_train_the_model_of_one(plain, toy_dataset, tmp_path):
-    from seaway.config import StepResources
-
     config, spec = plain
     one = train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "one")
-    two = config_of(config, workers=2, resources=StepResources(cpu="500m", memory="200Mi"))
+    two = config_of(config, workers=2, resources=SMALL)
     summary = train(two, spec, toy_dataset, tmp_path / "best", tmp_path / "two")
     assert summary["workers"] == 2 and summary["loss"] == pytest.approx(one["loss"], abs=1e-6)
-    alone, together = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert max(np.abs(alone[name] - together[name]).max() for name in alone) < 1e-5
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-5
 
 
 def test_no_room_for_the_workers_is_said_before_ray_starts(plain, toy_dataset, tmp_path):
@@ -122,3 +142,106 @@ def test_the_rayjob_has_a_pod_a_worker_with_its_gpu():
     assert job["metadata"]["labels"][QUEUE] == "training"
     assert job["metadata"]["labels"]["app.kubernetes.io/component"] == "train"
     assert job["spec"]["entrypoint"] == "python -m components.train.job s3://b/train/k/train-x/job.json"
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from components.train import distributed, step
+from seaway.config import Config
+from seaway.hooks import resolve
+
+step.KEEP_SECONDS = distributed.PROGRESS_S = 0.0
+job = json.loads(sys.argv[1])
+config = Config.model_validate(job["config"])
+spec = resolve(config.workload.features, config.root)
+print(json.dumps(step.train(config, spec, *map(Path, job["paths"]))))
+"""
+
+
+@pytest.mark.slow
+def test_on_a_ray_that_is_there_one_worker_and_three_go_on_where_two_stood(
+    plain,
+    toy_dataset,
+    toy_hooks,
+    tmp_path,
+    ray_head,  # noqa: F811
+):
+    """Each on a machine of its own: only object storage is the same."""
+    config, spec = plain
+    record = {"params": PARAMS, "epochs": 6, "threshold": 0.4}
+    (tmp_path / "best/best.json").write_text(json.dumps(record))
+    train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "alone")
+    address, token = ray_head
+    ray = config.ray.model_copy(update={"substrate": "address", "address": address})
+    storage = config.storage.model_copy(update={"uri": f"file://{tmp_path}/objects"})
+
+    def run(workers, end):
+        (toy_hooks / "end").write_text(str(end))
+        here = config_of(config, workers=workers, resources=SMALL, retries=0)
+        here = here.model_copy(update={"ray": ray, "storage": storage, "home": tmp_path / f"home-{workers}"})
+        paths = [str(p) for p in (toy_dataset, tmp_path / "best", tmp_path / f"out-{workers}")]
+        job = json.dumps({"config": here.model_dump(mode="json"), "paths": paths})
+        command = [sys.executable, "-c", RUN, job]
+        return subprocess.run(command, env=os.environ | token, cwd=project_root(), capture_output=True, text=True)
+
+    try:
+        two = run(2, 15)
+        assert "failed 1 times, at last with" in two.stderr and "told to end" in two.stderr
+        assert "train: epoch " in two.stderr
+        one = run(1, 9)
+        assert "told to end" in one.stderr
+        three = run(3, 1000)
+    finally:
+        (toy_hooks / "end").unlink()
+    assert three.returncode == 0, three.stderr
+    summary = json.loads(three.stdout.splitlines()[-1])
+    assert (summary["workers"], summary["resumed_at_epoch"], summary["epochs"]) == (3, 3, 6)  # two, one and three
+    assert largest_difference(tmp_path / "alone", tmp_path / "out-3") < 1e-5
+    assert not list((tmp_path / "objects/training").rglob("*.*"))
+
+
+@pytest.mark.slow
+def test_by_a_rayjob_it_is_the_same_model_and_a_killed_job_goes_on(
+    plain,
+    toy_dataset,
+    toy_hooks,
+    tmp_path,
+    ray_head,
+    monkeypatch,  # noqa: F811
+):
+    config, spec = plain
+    train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "alone")
+    played = Played(*ray_head, tmp_path)
+    monkeypatch.setattr(kuberay, "Api", lambda context: played)
+    said, failed = [], []
+    monkeypatch.setattr(jobs, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
+    ray = config.ray.model_copy(update={"substrate": "kuberay", "poll": "1s"})
+    storage = config.storage.model_copy(update={"uri": f"file://{tmp_path}/objects"})
+    away = config_of(config, workers=2, resources=SMALL).model_copy(update={"ray": ray, "storage": storage})
+
+    def attempt():
+        try:
+            train(away, spec, toy_dataset, tmp_path / "best", tmp_path / "together")
+        except SeawayError as error:
+            failed.append(str(error))
+
+    (toy_hooks / "slow").touch()
+    thread = threading.Thread(target=attempt)
+    try:
+        thread.start()
+        until = time.monotonic() + 150
+        while not list((tmp_path / "objects/training").glob("*/*.safetensors")) and time.monotonic() < until:
+            time.sleep(0.05)
+        (process,) = played.processes.values()
+        process.send_signal(signal.SIGKILL)
+        thread.join(60)
+    finally:
+        (toy_hooks / "slow").unlink()
+    assert failed and "the training's RayJob failed (AppFailed)" in failed[0], (tmp_path / "log-1").read_text()
+    summary = train(away, spec, toy_dataset, tmp_path / "best", tmp_path / "together")
+    assert played.made == 2 and played.objects == {}
+    assert summary["workers"] == 2 and summary["epochs"] == 4 and summary["resumed_at_epoch"] >= 1
+    assert largest_difference(tmp_path / "alone", tmp_path / "together") < 1e-5
+    assert any("train: 2 workers" in line for line in said) and "the training's job has ended" in said
+    assert train(away, spec, toy_dataset, tmp_path / "best", tmp_path / "again") == summary and played.made == 2

@@ -7,22 +7,17 @@ real operator, whose pods run nothing.
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import polars as pl
 import pytest
 
 from components import jobs
-from components.tune import cluster, kuberay
+from components.tune import cluster, kuberay, step
 from components.tune.progress import Progress
 from components.tune.snapshot import Sight
 from components.tune.step import tune
@@ -30,68 +25,7 @@ from seaway.artifacts import read_json
 from seaway.errors import NotFound, SeawayError
 from seaway.storage import Storage
 
-
-@pytest.fixture(scope="module")
-def ray_head(tmp_path_factory):
-    """Address and environment of a Ray with two cores that asks for a token, as KubeRay's do."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    folder = Path(f"/tmp/seaway-test-ray-{os.getpid()}")
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    token["RAY_worker_niceness"] = "0"  # else whatever runs beside this test starves the trials
-    start = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
-    options = ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
-    log = (tmp_path_factory.mktemp("ray") / "log").open("w+")
-    options += ["--object-store-memory=100000000"]
-    head = subprocess.Popen([sys.executable, *start, *options], env={**os.environ, **token}, stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert head.poll() is None and time.monotonic() < until, Path(log.name).read_text()
-            time.sleep(0.2)
-        yield f"127.0.0.1:{port}", token
-    finally:
-        head.terminate()
-        head.wait(30)
-        subprocess.run(["rm", "-rf", str(folder)], check=False)
-
-
-class Played:
-    """An API server whose RayJobs run as processes on this machine."""
-
-    def __init__(self, address, environment, folder):
-        self.address, self.environment, self.folder = address, {**os.environ, **environment}, folder
-        self.objects, self.processes, self.made = {}, {}, 0
-
-    def create(self, path, body):
-        name, self.made = body["metadata"]["name"], self.made + 1
-        entry = shlex.split(body["spec"]["entrypoint"])
-        assert entry[0] == "python"
-        entry += ["--address", self.address, "--home", str(self.folder / f"pod-{self.made}")]
-        log = (self.folder / f"log-{self.made}").open("w")
-        self.objects[name] = body
-        self.processes[name] = subprocess.Popen([sys.executable, *entry[1:]], env=self.environment, stderr=log)
-
-    def get(self, path):
-        name = path.rpartition("/")[2]
-        if name not in self.objects:
-            raise NotFound(name)
-        code = self.processes[name].poll()
-        status = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
-        if code is not None:
-            end = ("Complete", "SUCCEEDED", "") if code == 0 else ("Failed", "FAILED", "AppFailed")
-            status = dict(zip(("jobDeploymentStatus", "jobStatus", "reason"), end, strict=True))
-        return {**self.objects[name], "status": status}
-
-    def delete(self, path):
-        name = path.rpartition("/")[2]
-        if self.objects.pop(name, None) is None:
-            raise NotFound(name)
-        self.processes[name].kill()
-        self.processes[name].wait()
+from .jobs_world import Played, ray_head  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -112,7 +46,7 @@ def away(toy, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def on_ray(away, ray_head):
+def on_ray(away, ray_head):  # noqa: F811
     """The same, on a Ray that is there."""
 
     def make(**changes):
@@ -240,6 +174,20 @@ def test_changed_code_or_another_image_sweeps_again(away, toy_dataset, tmp_path,
     assert len(set(names)) == len(names) == 3
     cluster.sweep(config, spec, toy_dataset, tmp_path / "out", resume=False)
     assert [uri.rpartition("/")[2] for uri in handed_in[-1][1]] == ["checkpoints", "result"]
+
+
+def test_a_population_of_more_members_than_trials_takes_all_places(away, toy_dataset, tmp_path, monkeypatch):
+    config, spec, _ = away()
+    ray = config.ray.model_copy(update={"worker": config.ray.worker.model_copy(update={"cpu": "6", "memory": "8Gi"})})
+    asked = []
+    monkeypatch.setattr(step, "sweep_key", lambda *a: asked.append(a[-1]) or "key")
+    monkeypatch.setattr(jobs, "run", lambda *a, **k: (_ for _ in ()).throw(SeawayError("handed in")))
+    for scheduler in ("asha", "pbt"):
+        sweep = config.workload.sweep.model_copy(update={"scheduler": scheduler, "population": 8})
+        workload = config.workload.model_copy(update={"sweep": sweep})
+        with pytest.raises(SeawayError, match="handed in"):
+            cluster.sweep(config.model_copy(update={"ray": ray, "workload": workload}), spec, toy_dataset, tmp_path)
+    assert asked == [4, 6]
 
 
 def played_job(away, tmp_path, objects):
