@@ -7,6 +7,7 @@ Asked in multiples of ``ROWS``, a row has the same score whatever its neighbours
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,36 @@ import numpy as np
 from seaway.errors import SeawayError
 
 ROWS = 4
+_lock, _shared = threading.Lock(), []  # whether the process has an arena for all
 
 
-def session(model: bytes, width: int) -> Any:
-    """An onnxruntime session of one thread; SeawayError when the model's input is not (rows, width)."""
+def session(model: bytes, width: int, *, one_of_many: bool = False) -> Any:
+    """An onnxruntime session of one thread; SeawayError when the model's input is not (rows, width).
+
+    ``one_of_many``: it takes its memory from one arena of the process. Each session's own arena keeps as much as
+    its largest request took, which hundreds of sessions need not do at once.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if one_of_many:
+        _share_arena(onnxruntime)
+        options.add_session_config_entry("session.use_env_allocators", "1")
     running = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     shape = running.get_inputs()[0].shape
     if len(shape) != 2 or shape[1] != width:
         raise SeawayError(f"model.onnx takes {shape}, the feature definitions give {width} features")
     return running
+
+
+def _share_arena(onnxruntime: Any) -> None:
+    with _lock:
+        if not _shared:
+            kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+            memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+            onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(0, -1, -1, -1))
+            _shared.append(True)
 
 
 def scores(running: Any, features: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,20 +46,23 @@ class Slices:
             raise SeawayError(f"{FILE} is not a routing table: {type(error).__name__}: {error}") from None
         self._read, self._width = read, width
         self._sessions: dict[str, Any] = {}
+        self._backgrounds: dict[str, tuple[np.ndarray, dict[str, str]]] = {}
         self._lock = threading.Lock()
 
     def names(self, values: Iterable[Any]) -> list[str]:
         """By row: the slice whose model scores it, "" for the global model."""
         return [w if (w := word(value)) in self._folders else "" for value in values]
 
-    def scores(self, names: list[str], features: np.ndarray, other: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def scores(
+        self, names: Sequence[str], features: np.ndarray, other: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         """Probabilities float32 (n,) of raw float32 features (n, f), one call a model; ``other``: the global model."""
         out = np.empty(len(features), dtype=np.float32)
         for name, rows in places(names):
             out[rows] = self.score(name, features[rows]) if name else other(features[rows])
         return out
 
-    def over(self, names: list[str], features: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    def over(self, names: Sequence[str], features: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """``scores`` (n,) of the global model, with those of the slices' own rows in their place."""
         out = np.array(scores)
         for name, rows in places(names):
@@ -71,14 +74,18 @@ class Slices:
         """Probabilities (n,) by the model of one slice."""
         return scorer.scores(self._session(name), np.ascontiguousarray(features, dtype=np.float32))
 
-    def cuts(self, names: list[str], other: float) -> np.ndarray:
+    def cuts(self, names: Sequence[str], other: float) -> np.ndarray:
         """The threshold of each row's decision, float64 (n,)."""
         return np.asarray([self.thresholds.get(name, other) for name in names])
 
     def background(self, name: str) -> tuple[np.ndarray, dict[str, str]]:
         """A slice's own reference rows float32 (b, f), and the words of its features."""
-        record = json.loads(self._read(f"{self._folders[name]}/model.json"))
-        return np.asarray(record["background"], dtype=np.float32), record["reasons"]
+        found = self._backgrounds.get(name)
+        if found is None:
+            record = json.loads(self._read(f"{self._folders[name]}/model.json"))
+            found = np.asarray(record["background"], dtype=np.float32), record["reasons"]
+            self._backgrounds[name] = found
+        return found
 
     def check(self) -> None:
         """Open every model once; SeawayError for one that is missing or of another width."""
@@ -90,15 +97,18 @@ class Slices:
         if found is None:
             with self._lock:
                 found = self._sessions.get(name) or scorer.session(
-                    self._read(f"{self._folders[name]}/model.onnx"), self._width
+                    self._read(f"{self._folders[name]}/model.onnx"), self._width, one_of_many=True
                 )
                 self._sessions[name] = found
         return found
 
 
-def places(names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+def places(names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Each name with the indices of its rows."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) <= 1:  # as for most requests
+        yield from ((name, np.arange(len(names))) for name in numbers)
+        return
     codes = np.fromiter((numbers[name] for name in names), dtype=np.int64, count=len(names))
     order = np.argsort(codes, kind="stable")  # once, however many slices there are
     ends = np.cumsum(np.bincount(codes, minlength=len(numbers)))

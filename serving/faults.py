@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,8 @@ class FaultyModelServer(ModelServer):
             raise InjectedFault("a fault on purpose")
         return super()._answer(message)
 
-    def score(self, features: np.ndarray) -> np.ndarray:
+    def score(self, features: np.ndarray, own: Sequence[str] = ()) -> np.ndarray:
         if self.shuffle_features:
             order = np.random.default_rng(self.seed).permutation(features.shape[1])
             features = np.ascontiguousarray(features[:, order])
-        return super().score(features)
+        return super().score(features, own)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -137,7 +138,7 @@ class ModelServer:
         features = np.stack([self._features(i, row) for i, row in enumerate(rows)])
         start = perf_counter()
         own = self._routes(rows, features)
-        scores = self._slices.scores(own, features, self.score) if self._slices else self.score(features)
+        scores = self.score(features, own)
         self.counts.model.observe(perf_counter() - start)
         if scores.shape != (len(rows),) or not np.isfinite(scores).all():
             raise SeawayError("the model's output is not one finite number a row")
@@ -149,7 +150,7 @@ class ModelServer:
         if wishes["features"]:
             tags["features"] = [[float(value) for value in row] for row in features]
         if wishes["explain"]:
-            tags["reasons"] = [self._reasons(row, name) for row, name in zip(features, own, strict=True)]
+            tags["reasons"] = [self._reasons(row, name) for row, name in zip(features, own or repeat(""), strict=False)]
         self.counts.answered.inc(len(rows))
         self.counts.decisions.inc(int(decisions.sum()))
         if self._answers:
@@ -173,28 +174,28 @@ class ModelServer:
         return found
 
     def _routes(self, rows: list[dict[str, Any]], features: np.ndarray) -> list[str]:
-        """The slice of each row, "" for the global model; by a feature where the column is one."""
+        """The slice of each row, "" for the global model; by a feature where the column is one; [] without slices."""
         if not self._slices:
-            return [""] * len(rows)
+            return []
         by = self._slices.by
         if by in self.spec.names:
             return self._slices.names(features[:, self.spec.names.index(by)].tolist())
         return self._slices.names(row[by] for row in rows)
 
-    def _reasons(self, row: np.ndarray, own: str = "") -> list[dict[str, Any]]:
+    def _reasons(self, row: np.ndarray, own: str) -> list[dict[str, Any]]:
+        """What moved a row's score, against the reference rows of the model that made it: that of slice ``own``."""
         from seaway.attribution import contributions, reason_codes
 
-        if own:
-            background, reasons = self._slices.background(own)
-            phi = contributions(lambda some: self._slices.score(own, some), row, background)
-            return reason_codes(phi, self.spec.names, row, reasons)
-        if not len(self.background):
+        background, reasons = self._slices.background(own) if own else (self.background, self.reasons)
+        if not len(background):
             return []
-        phi = contributions(self.score, row, self.background)
-        return reason_codes(phi, self.spec.names, row, self.reasons)
+        phi = contributions(lambda some: self.score(some, [own] * len(some)), row, background)
+        return reason_codes(phi, self.spec.names, row, reasons)
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities (rows,) of raw float32 features (rows, features)."""
+    def score(self, features: np.ndarray, own: Sequence[str] = ()) -> np.ndarray:
+        """Probabilities (rows,) of raw float32 features (rows, features); ``own``: the slice of each row, or ""."""
+        if self._slices and own:
+            return self._slices.scores(own, features, self._score)
         return self._score(features)
 
     def _score(self, features: np.ndarray) -> np.ndarray:

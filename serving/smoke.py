@@ -59,7 +59,6 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     import numpy as np
     import polars as pl
 
-    from components.train.export import onnx_scores, session
     from seaway.parity import compare
 
     spec, models = resolve(config.workload.features, config.root), _models(config, plan)
@@ -74,7 +73,9 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     for version, model in models.items():
         mine = versions == version
         if mine.any():
-            scores[mine] = onnx_scores(session(model), table[mine])
+            scores[mine] = model.scored(
+                rows.filter(pl.Series(mine))
+            ).model.scores  # each row by its slice's model, as served
     served = np.array(answers["features"].to_list(), dtype=np.float32)
     return compare(
         spec.names,
@@ -86,13 +87,15 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     )
 
 
-def _models(config: Config, plan: Plan) -> dict[str, bytes]:
-    """The ONNX models by version, as their bundles were signed; one that was changed since is not among them."""
+def _models(config: Config, plan: Plan) -> dict[str, Any]:
+    """The bundles by version, as they were signed; one that was changed since is not among them."""
+    from components.evaluate.bundle import Bundle
+
     found = {}
     for version, name in plan.predictors.items():
         named = manifests.parameters(manifests.predictors(plan.obj)[name])
         with contextlib.suppress(SeawayError):
             folder = local_copy(config, named["bundle"], named["digest"])
             sealed = opened(folder, public_key(config), named["digest"])
-            found[version] = sealed.read("model.onnx")
+            found[version] = Bundle(folder, sealed.read)
     return found

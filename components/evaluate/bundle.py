@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import polars as pl
 from components.evaluate.explain import Explainer
 from components.evaluate.measure import Model
 from components.train.export import onnx_scores, session
-from seaway.artifacts import read_json
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.slices import FILE, Slices
@@ -35,10 +35,12 @@ class Scored:
 class Bundle:
     """A trained bundle in a folder. Raises SeawayError for one that is not, or whose routing table is broken."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read: Callable[[str], bytes] | None = None) -> None:
+        """``read`` gives a file's bytes by its name, such as those that were signed; else the folder's are taken."""
         if not (folder / "model.json").exists():
             raise SeawayError(f"{folder} is not a model bundle: it has no model.json")
-        self._folder, self.record = folder, read_json(folder / "model.json")
+        self._folder, self._read = folder, read or self._file
+        self.record = json.loads(self._read("model.json"))
         self.names = FeatureSpec.from_record(self.record["features"]).names
         self.slices = Slices(self._read, len(self.names)) if (folder / FILE).exists() else None
         self._session: Any = None
@@ -68,7 +70,7 @@ class Bundle:
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """Probabilities float32 (n,) by the global model."""
-        self._session = self._session or session(self._folder / "model.onnx")
+        self._session = self._session or session(self._read("model.onnx"))
         return onnx_scores(self._session, features)
 
     def explainer(self, name: str) -> Explainer:
@@ -82,7 +84,7 @@ class Bundle:
         """The routing table as training wrote it; None for a bundle without slices."""
         return json.loads(self._read(FILE)) if self.slices else None
 
-    def _read(self, name: str) -> bytes:
+    def _file(self, name: str) -> bytes:
         try:
             return (self._folder / name).read_bytes()
         except OSError as error:
