@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.slices.write import write_onnx
+from components.slices.judge import judge, resamples
+from components.slices.write import as_onnx
 from components.train.export import BACKGROUND_ROWS
-from components.train.loop import Rows, Training, better
-from seaway.artifacts import write_json
+from components.train.loop import Rows, Training
 from seaway.attribution import contributions
 from seaway.features import FeatureSpec
 from seaway.hooks import resolve
-from seaway.metrics import NAMED, best_threshold
+from seaway.metrics import best_threshold
 
 EXPLAINED = 50  # rows whose contributions give a slice's mean
 
@@ -33,6 +33,7 @@ class Job:
     metric: str
     template: bytes
     record: Mapping[str, Any]
+    resamples: int  # of the comparison with the global model
 
     @property
     def build(self) -> Any:
@@ -41,57 +42,90 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """A slice's rows; ``scores``: the global model's on ``later``, by one that has not seen them."""
+    """A slice's rows; ``scores``: the global model's on ``later``, by one that has not seen them.
+
+    ``groups``: the entity of each later row, by which they are resampled; None: row by row.
+    """
 
     earlier: Rows
     later: Rows
     whole: Rows
     scores: np.ndarray
+    groups: np.ndarray | None = None
 
 
-def fit(job: Job, value: str, part: Part, out: Path) -> dict[str, Any]:
-    """Fit and judge one slice; {"kept": bool, "reason", rows, positives, metric values, …}. Never raises.
+@dataclass(frozen=True)
+class Fitted:
+    """``record``: kept or not and why, rows, positives, what the comparison said. The files of a model that is kept.
+
+    ``failed``: nothing was compared, and another try may end otherwise.
+    """
+
+    record: dict[str, Any]
+    onnx: bytes = b""
+    model: dict[str, Any] = field(default_factory=dict)  # model.json
+    failed: bool = False
+
+
+def warm() -> None:
+    """Import what a fit needs, which takes a worker seconds."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], fused=True)  # brings torch's compiler
+
+
+def counts(labels: np.ndarray) -> dict[str, int]:
+    return {"rows": len(labels), "positives": int(labels.sum())}
+
+
+def failure(labels: np.ndarray, why: str) -> Fitted:
+    """A slice that falls back because it could not be fitted."""
+    return Fitted(counts(labels) | {"kept": False, "reason": f"its fit failed: {why}"}, failed=True)
+
+
+def fit(job: Job, part: Part) -> Fitted:
+    """Fit and judge one slice, on one thread. Never raises.
 
     Chosen honestly: a model of ``earlier`` is compared with the global one on ``later``, which neither has seen;
-    it is kept when it is better there. What is written to ``out`` is then fitted to ``whole``.
+    it is kept when it is better there. What is kept is then fitted to ``whole``.
     """
-    counts = {"rows": len(part.whole.labels), "positives": int(part.whole.labels.sum())}
+    import torch
+
+    torch.set_num_threads(1)
     try:
-        return counts | _fit(job, part, out)
+        return _fit(job, part)
     except Exception as error:  # one slice's fault is no other's
-        return counts | {"kept": False, "reason": f"its fit failed: {type(error).__name__}: {str(error)[:200]}"}
+        return failure(part.whole.labels, f"{type(error).__name__}: {str(error)[:200]}")
 
 
-def _fit(job: Job, part: Part, out: Path) -> dict[str, Any]:
-    tried = _trained(job, part.earlier).scores(part.later.features)
-    measure = NAMED[job.metric]
-    own, theirs = (float(measure(s, part.later.labels)) for s in (tried, part.scores))
-    record: dict[str, Any] = {"own": own, "global": theirs}
-    if not better(job.metric, own, theirs):
-        said = f"{job.metric} on later rows is {own:.4f}, the global model's {theirs:.4f}"
-        return record | {"kept": False, "reason": said}
-    threshold = float(best_threshold(tried, part.later.labels)[0])
+def _fit(job: Job, part: Part) -> Fitted:
+    labels = part.later.labels
+    tried = _scores(_trained(job, part.earlier), part.later.features)
+    bootstrap = resamples(len(labels), job.resamples, job.seed, part.groups)
+    record = counts(part.whole.labels) | judge(job.metric, tried, part.scores, labels, bootstrap)
+    if not record["kept"]:
+        return Fitted(record)
+    threshold = float(best_threshold(tried, labels)[0])
     training, features = _trained(job, part.whole), part.whole.features
-    out.mkdir(parents=True, exist_ok=True)
-    difference, anew = write_onnx(out / "model.onnx", job.template, training.model, features)
+    _scores(training, features)
+    data, difference, anew = as_onnx(job.template, training.model, features)
     draw = np.random.default_rng(job.seed)
     chosen = np.sort(draw.choice(len(features), min(BACKGROUND_ROWS, len(features)), replace=False))
     background = features[chosen]
     sample = features[draw.choice(len(features), min(EXPLAINED, len(features)), replace=False)]
     phi = np.mean([np.abs(contributions(training.scores, row, background)) for row in sample], axis=0)
     names = FeatureSpec.from_record(job.record["features"]).names
-    write_json(
-        out / "model.json",
-        {
-            **{k: job.record[k] for k in ("workload", "kind", "params", "features", "feature_hash", "reasons")},
-            "threshold": threshold,
-            "background": [[float(v) for v in row] for row in background],
-            "mean_abs": dict(zip(names, phi.tolist(), strict=True)),
-            "metrics": {},
-            "onnx_max_difference": difference,
-        },
-    )
-    return record | {"kept": True, "reason": "", "threshold": threshold, "exported": anew}
+    model = {
+        **{k: job.record[k] for k in ("workload", "kind", "params", "features", "feature_hash", "reasons")},
+        "threshold": threshold,
+        "background": [[float(v) for v in row] for row in background],
+        "mean_abs": dict(zip(names, phi.tolist(), strict=True)),
+        "metrics": {},
+        "onnx_max_difference": difference,
+    }
+    return Fitted(record | {"threshold": threshold, "exported": anew}, data, model)
 
 
 def _trained(job: Job, rows: Rows) -> Training:
@@ -101,3 +135,10 @@ def _trained(job: Job, rows: Rows) -> Training:
     while not training.finished:
         training.epoch()
     return training
+
+
+def _scores(training: Training, features: np.ndarray) -> np.ndarray:
+    scores = training.scores(features)
+    if not np.isfinite(scores).all():
+        raise FloatingPointError("its scores are not finite numbers")
+    return scores

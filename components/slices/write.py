@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from components.train.export import MAX_DIFFERENCE, export, onnx_scores, session
-from seaway.artifacts import atomic_write
 
 ROWS = 256  # scored by both to see that they agree
 
@@ -28,23 +28,29 @@ def put_weights(template: bytes, model: Any) -> bytes | None:
     return graph.SerializeToString()
 
 
-def write_onnx(file: Path, template: bytes, model: Any, features: np.ndarray) -> tuple[float, bool]:
-    """Write ``model`` to ``file``; the largest |ONNX - torch| on some rows, and whether it was exported anew.
+def as_onnx(template: bytes, model: Any, features: np.ndarray) -> tuple[bytes, float, bool]:
+    """``model`` as ONNX, the largest |ONNX - torch| on some rows, and whether it was exported anew.
 
     The template's graph may hold numbers that were computed from the weights when it was made, so what comes out
-    is compared with torch; where it differs by more than an export may, the model is exported by itself.
+    is compared with torch; where it differs by more than an export may, the model is exported by itself. Raises
+    ValueError when that one does not score as torch does either.
     """
     import torch
 
     rows = np.ascontiguousarray(features[:ROWS], dtype=np.float32)
     with torch.inference_mode():
-        wanted = torch.sigmoid(model.cpu().eval()(torch.from_numpy(rows))).numpy()
+        wanted = torch.sigmoid(model.cpu().eval()(torch.from_numpy(np.array(rows)))).numpy()
     data = put_weights(template, model)
-    if data is not None:
-        difference = float(np.abs(onnx_scores(session(data), rows) - wanted).max())
-        if difference <= MAX_DIFFERENCE:
-            with atomic_write(file) as temporary:
-                temporary.write_bytes(data)
-            return difference, False
-    export(model, features.shape[1], file)
-    return float(np.abs(onnx_scores(session(file), rows) - wanted).max()), True
+    if data is not None and (difference := _apart(data, rows, wanted)) <= MAX_DIFFERENCE:
+        return data, difference, False
+    with tempfile.TemporaryDirectory(prefix="seaway-slice-") as folder:
+        export(model, features.shape[1], Path(folder) / "model.onnx")
+        data = (Path(folder) / "model.onnx").read_bytes()
+    difference = _apart(data, rows, wanted)
+    if not difference <= MAX_DIFFERENCE:
+        raise ValueError(f"its export differs from torch by {difference:.2e}, more than {MAX_DIFFERENCE:.0e}")
+    return data, difference, True
+
+
+def _apart(data: bytes, rows: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(onnx_scores(session(data), rows) - wanted).max())

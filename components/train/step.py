@@ -119,7 +119,7 @@ def train_here(
         metrics={},
         **shared,
     )
-    slices = add_slices(config, spec, dataset, chosen, out)
+    slices = add_slices(config, spec, dataset, chosen, out, address, tell)
     forget(remote, checkpoint)
     return {
         "rows": len(rows.labels),

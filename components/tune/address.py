@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,26 +56,31 @@ def first_slots(folder: Path, remote: Mapping[str, Any] | None, now: int) -> int
     return int(json.loads(file.read_text())["slots"])
 
 
-def check_nodes(config: Config, folder: Path, shared: bool) -> None:
+def check_nodes(
+    config: Config,
+    folder: Path,
+    shared: bool,
+    code_of: Sequence[str] = ("components.tune.trial",),
+    needs: Needs | None = None,
+) -> None:
     """Raises SeawayError that names a node with other code than this one's, or which does not see ``folder``.
 
-    ``shared``: states of trials are kept in ``folder``, and not in object storage.
+    ``shared``: states of trials are kept in ``folder``, and not in object storage. ``code_of``: modules that run there
+    beside the workload's model; ``needs``: only nodes that have so much are asked, by default what a trial needs.
     """
     import ray
 
-    needs = Needs.of(config.workload.sweep.resources)
+    needs, modules = needs or Needs.of(config.workload.sweep.resources), [*code_of, config.workload.model]
     mark = folder / f".seen-{secrets.token_hex(4)}"
     mark.touch()
-    code = source_hashes(["components.tune.trial", config.workload.model], _roots(config))
+    code = source_hashes(modules, _roots(config))
     asked = {}
     try:
         for node in ray.nodes():
             if node["Alive"] and fits(node["Resources"], needs):
                 where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 look = ray.remote(_looker()).options(num_cpus=0, scheduling_strategy=where)
-                asked[node["NodeManagerAddress"]] = look.remote(
-                    ["components.tune.trial", config.workload.model], str(config.root), str(mark)
-                )
+                asked[node["NodeManagerAddress"]] = look.remote(modules, str(config.root), str(mark))
         for name, answer in asked.items():
             try:
                 found = ray.get(answer, timeout=LOOK_S)

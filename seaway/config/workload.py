@@ -104,6 +104,7 @@ class Slices(Section):
     minimum_rows: int = Field(default=500, ge=1)
     minimum_positives: int = Field(default=20, ge=1)
     maximum: int = Field(default=300, ge=1)  # values at the most: an id is no slice
+    bootstrap: int = Field(default=200, ge=1)  # resamples of each comparison with the global model
 
 
 class Gates(Section):

@@ -71,11 +71,12 @@ def test_a_failed_fit_falls_back_with_its_error(trained, tmp_path, monkeypatch):
     from components.train.loop import Rows
 
     rows = Rows(np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1], np.float32))
-    job = fitting.Job("no_such_module", str(tmp_path), {}, 1, 0, "average_precision", b"", {})
-    found = fitting.fit(job, "a", fitting.Part(rows, rows, rows, rows.labels), tmp_path / "a")
-    assert found["kept"] is False
-    assert found["rows"] == 4
-    assert "its fit failed" in found["reason"]
+    job = fitting.Job("no_such_module", str(tmp_path), {}, 1, 0, "average_precision", b"", {}, 50)
+    found = fitting.fit(job, fitting.Part(rows, rows, rows, rows.labels))
+    assert found.failed
+    assert found.record["kept"] is False
+    assert found.record["rows"] == 4
+    assert "its fit failed" in found.record["reason"]
 
 
 def test_a_column_that_a_server_has_not_and_too_many_values_are_refused(world, toy, tmp_path, trained):
