@@ -19,12 +19,14 @@ import numpy as np
 
 from components.train.kept import fetch, note_of, remote_of
 from components.train.loop import Rows
+from components.tune.address import check_nodes, fits
 from components.tune.local_ray import local_ray, prepare, results_folder
 from components.tune.needs import Needs, here
 from components.tune.place import bring, joined
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.progress import say
+from seaway.storage import Storage
 
 ROOM_S = 600.0  # for the workers' machines to join the Ray of a RayJob
 PROGRESS_S = 10.0  # between two lines
@@ -59,7 +61,7 @@ def train_together(
     remote = remote_of(config, file)
     job = {
         "model": config.workload.model,
-        "root": str(config.root),
+        "root": str(config.root.absolute()),
         "params": dict(params),
         "epochs": epochs,
         "seed": config.workload.sweep.seed,
@@ -70,9 +72,10 @@ def train_together(
         "every": PROGRESS_S,
     }
     lost: list[str] = []
+    away = bool(address or _address(config))
     tell(f"train: {wanted.workers} workers, each with {wanted.resources.cpu} CPU and {needs.gpu:g} GPU")
-    with _ray(config, needs, rows, address, lost.append) as ray:
-        result = _attended(lambda: _fit(ray, config, needs, job, rows), lost, Progress(job, tell))
+    with _ray(config, needs, rows, file, address, lost.append) as ray:
+        result = _attended(lambda: _fit(ray, config, needs, job, rows, away), lost, Progress(job, tell))
     if result.get("error"):
         raise SeawayError(result["error"])
     fetch(remote, file)
@@ -126,7 +129,7 @@ class Progress:
                 self._told = at
 
 
-def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows) -> dict[str, Any]:
+def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows, away: bool) -> dict[str, Any]:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -135,6 +138,7 @@ def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows
 
     wanted, number = config.training, config.training.workers
     resources = {"CPU": needs.cpu} | ({"GPU": needs.gpu} if needs.gpu else {})
+    resources |= {"memory": needs.memory} if away else {}  # several machines: Ray must count it
     trainer = TorchTrainer(
         work,
         train_loop_config=job | {"rows": [ray.put(rows.features), ray.put(rows.labels)]},
@@ -153,22 +157,27 @@ def _fit(ray: Any, config: Config, needs: Needs, job: dict[str, Any], rows: Rows
         why = next(iter(getattr(error, "worker_failures", {}).values()), error)
         raise SeawayError(
             f"the workers of the training failed {wanted.retries + 1} times, at last with: "
-            f"{str(why).strip().splitlines()[-1][:300]}. Run again: it goes on from the last epoch"
+            f"{str(why).strip().splitlines()[-1][:300].rstrip('.')}. Run again: it goes on from the last epoch"
         ) from error
 
 
 @contextmanager
-def _ray(config: Config, needs: Needs, rows: Rows, address: str | None, lost: Callable[[str], None]) -> Iterator[Any]:
-    """The ``ray`` module, connected to one that has room for the workers."""
-    number, where = config.training.workers, address or (config.ray.address if _away(config) else None)
+def _ray(
+    config: Config, needs: Needs, rows: Rows, file: Path, address: str | None, lost: Callable[[str], None]
+) -> Iterator[Any]:
+    """The ``ray`` module, connected to one that has room for the workers; ``lost`` as for local_ray."""
+    number, where = config.training.workers, address or _address(config)
     if where:
         prepare(own=False)
         with joined(where) as ray:
             until = time.monotonic() + (ROOM_S if address else 0)
-            while (fit := sum(_fits(n["Resources"], needs) for n in ray.nodes() if n["Alive"])) < number:
+            while (fit := sum(fits(n["Resources"], needs) for n in ray.nodes() if n["Alive"])) < number:
                 if time.monotonic() >= until:
                     raise _no_room(config, f"the Ray at {where!r} has room for {fit}")
                 time.sleep(1)
+            if not address:  # a RayJob's pods are of one image, and use object storage
+                file.parent.mkdir(parents=True, exist_ok=True)
+                check_nodes(config, file.parent, Storage.of(config) is None, ["components.train.worker"], needs)
             yield ray
         return
     cpus, memory = here(config)
@@ -181,12 +190,8 @@ def _ray(config: Config, needs: Needs, rows: Rows, address: str | None, lost: Ca
         yield ray
 
 
-def _away(config: Config) -> bool:
-    return config.ray.substrate == "address"
-
-
-def _fits(resources: Mapping[str, float], needs: Needs) -> int:
-    return needs.fits(resources.get("CPU", 0), resources.get("memory", 0), resources.get("GPU", 0))
+def _address(config: Config) -> str | None:
+    return config.ray.address if config.ray.substrate == "address" else None
 
 
 def _gpus() -> int:

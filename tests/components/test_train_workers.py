@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
+import psutil
 import pytest
 
 from components import jobs
@@ -105,6 +107,32 @@ def test_a_worker_that_is_killed_is_replaced_and_the_model_is_that_of_one(
     assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-5
     assert not list(config.home.glob("training/*"))
     assert "gone on after epoch 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_workers_that_never_start_end_the_training(plain, toy_dataset, tmp_path):
+    """Ray counts them apart from those that are lost later, and without a limit of ours tries for ever."""
+    config, spec = plain
+    over, killed = threading.Event(), []
+
+    def killer():
+        while not over.wait(0.2):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if "RayTrainWorker" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        with pytest.raises(SeawayError, match="the workers of the training failed 2 times"):
+            two = config_of(config, workers=2, resources=SMALL, retries=1)
+            train(two, spec, toy_dataset, tmp_path / "best", tmp_path / "two")
+    finally:
+        over.set()
+        thread.join()
+    assert 2 <= len(killed) <= 4
 
 
 def test_two_workers_train_the_model_of_one(plain, toy_dataset, tmp_path):

@@ -25,9 +25,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components import jobs
+from components.train.cluster import with_workers
 from components.tune import kuberay, rayjob
 from components.tune.kuberay import Job
-from seaway.config import load, project_root
+from seaway.config import Training, load, project_root
 from seaway.errors import NotFound
 from seaway.kube_api import Api
 from seaway.storage import Storage
@@ -148,6 +150,31 @@ def test_pods_have_what_the_configuration_says_and_nothing_is_left_after_success
     assert any(e["name"] == "RAY_AUTH_TOKEN" for e in head["spec"]["containers"][0]["env"])
     assert made.end() == ""
     assert made.said[0].endswith("handed in") and made.said[-1] == "the sweep's job has ended"
+    made.nothing_left()
+
+
+def test_a_training_has_as_many_pods_as_it_wants_workers_each_with_its_gpu(sweep, gpus):
+    made = sweep(queue="training", spot=True, workers=1)  # what sweeps want is not what trainings want
+    wanted = Training(workers=3, resources={"cpu": "1", "memory": "2Gi", "gpu": 2})
+    made.config = made.config.model_copy(update={"training": wanted})
+    made.manifest = jobs.manifest(with_workers(made.config), "train", {"at": made.at, "data": made.store.join("data")})
+    made.publish()
+    made.start()
+    workers = wait_for(lambda: len(found := pods(made, "worker")) == 3 and found, 30, "three workers")
+    (head,) = pods(made, "head")
+    for pod in workers:
+        assert pod["metadata"]["labels"][rayjob.QUEUE] == "training"
+        assert pod["metadata"]["labels"][rayjob.WHAT] == "train"
+        assert {TOLERATES["key"], rayjob.SPOT} <= {t["key"] for t in pod["spec"]["tolerations"]}
+        limits = pod["spec"]["containers"][0]["resources"]["limits"]
+        assert (limits["cpu"], limits["memory"], limits[rayjob.GPU]) == ("1", "2Gi", "2")
+    assert rayjob.GPU not in head["spec"]["containers"][0]["resources"]["limits"]
+    assert len(head["spec"]["containers"]) == 1  # no autoscaler: a training cannot do with fewer or more
+    job = made.found()["spec"]
+    assert job["entrypoint"].startswith(f"python -m components.train.job {made.at}/job.json")
+    (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (3, 3, 3)
+    assert made.end() == "" and made.said[-1] == "the training's job has ended"
     made.nothing_left()
 
 
