@@ -14,14 +14,20 @@ def model_card(
     verdict: dict[str, Any],
     segments: list[dict[str, Any]],
     lineage: dict[str, Any],
+    slices: dict[str, Any] | None = None,
+    slices_shown: int | None = None,
 ) -> str:
-    """The card's text. ``model`` is the bundle's model.json; the others are evaluation's and lineage's records."""
+    """The card's text. ``model`` is the bundle's model.json; the others are evaluation's and lineage's records.
+
+    ``slices_shown``: at the most as many slices with, and as many without a model of their own; None: all.
+    """
     parts = [
         f"# {name}, version {version}\n\n{_what(model)}",
         "## Data\n\n" + _pairs({k: lineage.get(k) for k in ("data_hash", "dataset_hash", "feature_hash")}),
         "## Metrics on held-out rows\n\n" + _metrics(metrics),
         "## Verdict\n\n" + _verdict(verdict),
         "## Segments\n\n" + _segments(segments),
+        *(["## Slices\n\n" + _slices(slices, slices_shown)] if slices else []),
         "## Limits\n\n" + _limits(model, segments),
         "## Lineage\n\n" + _pairs(lineage),
     ]
@@ -65,6 +71,33 @@ def _segments(segments: list[dict[str, Any]]) -> str:
     keys = ("segment", "group", "rows", "positives", "candidate", "champion")
     rows = [[_number(s.get(k)) for k in keys] + ["yes" if s.get("enough") else "no"] for s in segments]
     return _table([*keys, "enough rows"], rows)
+
+
+def _slices(slices: dict[str, Any], shown: int | None) -> str:
+    """Which values are served by a model of their own, and why the others fall back."""
+    by = {kept: [part for part in slices["slices"] if part["kept"] is kept] for kept in (True, False)}
+    lines = [
+        f"Rows are routed by {slices['by']}: {len(by[True])} values have a model of their own, {len(by[False])} fall "
+        "back to the global model, and so does every value that is not named here."
+    ]
+    if slices.get("routed") is not None and slices.get("global") is not None:
+        lines.append(
+            f"{slices['metric']} on all held-out rows: {_number(slices['routed'])}, by the global model alone "
+            f"{_number(slices['global'])}; difference {_interval(slices['difference'])}."
+        )
+    for kept in (True, False):
+        if not by[kept]:
+            continue
+        head = ["value", "test rows", "positives", "own", "global"] if kept else ["falls back", "why"]
+        rows = []
+        for part in by[kept][:shown]:
+            test = part.get("test") or {}
+            measured = [_number(test.get(name)) for name in ("rows", "positives", "own", "global")]
+            rows.append([str(part["slice"]), *(measured if kept else [part["reason"]])])
+        lines.append(_table(head, rows))
+        if len(by[kept]) > len(rows):
+            lines.append(f"… and {len(by[kept]) - len(rows)} more: model_card.md and slices.json name them all.")
+    return "\n\n".join(lines)
 
 
 def _limits(model: dict[str, Any], segments: list[dict[str, Any]]) -> str:

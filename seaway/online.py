@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,10 +65,11 @@ class OnlineReader:
 
     ``store``: ``{"type": "sqlite", "path": file}`` or ``{"type": "redis", "connection": "host:port"}``;
     ``project``: the Feast project. Each read sees all that other processes have committed before it.
+    ``texts``: inputs that may be texts, as no feature is made of them.
     """
 
-    def __init__(self, store: Mapping[str, Any], project: str, spec: FeatureSpec):
-        self.spec = spec
+    def __init__(self, store: Mapping[str, Any], project: str, spec: FeatureSpec, texts: Iterable[str] = ()):
+        self.spec, self._texts = spec, frozenset(texts)
         self._names = spec.names
         self._keys = {view.key for view in (*spec.windows, *spec.latest)}
         views = {history_view(w): history_features(w) for w in spec.windows} | {v.view: v.names for v in spec.latest}
@@ -107,7 +108,7 @@ class OnlineReader:
                 raise ValueError(f"input {name!r} is missing")
             if name == self.spec.time:
                 numbers[name] = parse_time(request[name])
-            else:
+            elif not (name in self._texts and isinstance(request[name], str)):
                 numbers[name] = _number(name, request[name], whole=name in self._keys)
         return numbers[self.spec.time], numbers
 

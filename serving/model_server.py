@@ -90,10 +90,11 @@ class ModelServer:
             "stack": os.environ.get(STACK, "local"),
             "stack_update": os.environ.get(UPDATE, ""),
         }
-        self._reader = OnlineReader(self.online_store, self.project, self.spec)
+        self._slices = Slices(read, len(self.spec.names)) if (self.bundle / FILE).exists() else None
+        texts = self._slices.texts(self.spec) if self._slices else ()
+        self._reader = OnlineReader(self.online_store, self.project, self.spec, texts)
         self._session = scorer.session(read("model.onnx"), len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
-        self._slices = Slices(read, len(self.spec.names)) if (self.bundle / FILE).exists() else None
         if self._slices:
             self._slices.check()
         self.counts = ServerMetrics(registry)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.register import slices
 from components.register.figures import draw
 from seaway import release_bundle
 from seaway.artifacts import atomic_write, content_hash, read_json, write_json
@@ -12,7 +14,9 @@ from seaway.config import Config
 from seaway.model_card import model_card
 from seaway.registry import CANDIDATE, CHAMPION, IMAGE, RELEASE, Registry, Version
 
-_EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "attributions.json")
+_EVALUATION = ("verdict.json", "metrics.json", "curves.json", "segments.json", "attributions.json", "slices.json")
+PAGE = 5000  # characters of a description, as MLflow's database has them
+SHOWN = 10  # slices with, and without, a model of their own on that page; model_card.md has all
 
 
 def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
     verdict = read_json(evaluation / "verdict.json")
     metrics = read_json(evaluation / "metrics.json")
     trained_with = lineage["model_hash"]
-    champion = registry.find(CHAMPION)
+    champion, routing = registry.find(CHAMPION), slices.routing(model)
     if champion is None and (model / "baseline" / "model.json").exists():
         champion = registry.promote(_baseline(registry, model / "baseline", metrics, lineage).version)
     record = registry.register(
@@ -41,6 +45,7 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
             "trained_with": trained_with,
             "kind": "candidate",
             "rival": champion.version if champion else "",
+            **slices.tags(routing),
             **_text(lineage),
         },
         identity=lineage,
@@ -62,12 +67,13 @@ def register(config: Config, model: Path, evaluation: Path, lineage: dict[str, A
         "lineage": lineage,
         "release": release,
         "image": config.serving.image,
+        **({"slices": routing} if routing else {}),
     }
     write_json(out / "version.json", version)
-    card = _card(record, model, evaluation, metrics, verdict, lineage)
+    card = partial(_card, record, model, evaluation, metrics, verdict, lineage)
     with atomic_write(out / "model_card.md") as temporary:
-        temporary.write_text(card)
-    registry.describe(record.version, card)
+        temporary.write_text(card())
+    registry.describe(record.version, card(slices_shown=SHOWN)[:PAGE])
     return {"name": record.name, "version": record.version, "verdict": verdict["verdict"], "bundle": record.bundle}
 
 
@@ -97,6 +103,7 @@ def _card(
     metrics: dict[str, Any],
     verdict: dict[str, Any],
     lineage: dict[str, Any],
+    slices_shown: int | None = None,
 ) -> str:
     segments = evaluation / "segments.json"
     return model_card(
@@ -107,6 +114,8 @@ def _card(
         verdict=verdict,
         segments=read_json(segments) if segments.exists() else [],
         lineage=lineage,
+        slices=slices.measured(model, evaluation),
+        slices_shown=slices_shown,
     )
 
 
