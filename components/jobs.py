@@ -22,8 +22,8 @@ from typing import Any
 
 from components.tune import rayjob
 from components.tune.kuberay import Job
-from seaway.artifacts import canonical_json, content_hash, write_json
-from seaway.closure import source_hashes
+from seaway.artifacts import canonical_json, record_hash, write_json
+from seaway.closure import code_of
 from seaway.config import Config, project_root
 from seaway.errors import SeawayError
 from seaway.storage import Storage
@@ -40,12 +40,9 @@ def shared_storage(config: Config) -> Storage:
     return store
 
 
-def made_by(config: Config, *modules: str) -> dict[str, str]:
-    """What a result is of beside its inputs: hashes of all code behind ``modules`` and of the lock, and the image."""
-    roots = list(dict.fromkeys([project_root(), config.root]))
-    lock = project_root() / "uv.lock"
-    code = source_hashes(modules, roots)
-    return code | {"lock": content_hash(lock) if lock.exists() else "", "image": config.ray.image}
+def made_by(config: Config, *modules: str) -> str:
+    """What a result is of beside its inputs: hash of all code behind ``modules`` and of the lock, and the image."""
+    return record_hash([code_of(*modules, also=config.root), config.ray.image])
 
 
 def run(

@@ -11,9 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import content_hash, record_hash
-from seaway.closure import source_hashes
-from seaway.config import Config, project_root
+from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.shelf import Shelf
 
@@ -31,13 +29,6 @@ def shelf_of(config: Config, step: str) -> Shelf:
 
 
 @cache
-def code_of(*modules: str, also: Path | None = None) -> str:
-    """Hash of the source of modules and of all that they import, and of the lock; ``also``: another root of code."""
-    lock, roots = project_root() / "uv.lock", [project_root(), *([also] if also else [])]
-    found = source_hashes(modules, list(dict.fromkeys(roots)))
-    return record_hash([found, content_hash(lock) if lock.exists() else ""])
-
-
 def workers() -> int:
     return os.cpu_count() or 1
 

@@ -10,7 +10,8 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from seaway.artifacts import content_hash
+from seaway.artifacts import content_hash, record_hash
+from seaway.config import project_root
 
 
 def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, str]:
@@ -28,6 +29,13 @@ def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, st
                 files[file] = file.relative_to(root).as_posix()
                 waiting += _imports(file, _package(file, root))
     return {files[file]: content_hash(file) for file in sorted(files)}
+
+
+def code_of(*modules: str, also: Path | None = None) -> str:
+    """Hash of the source of modules and of all that they import, and of the lock; ``also``: another root of code."""
+    lock, roots = project_root() / "uv.lock", [project_root(), *([also] if also else [])]
+    found = source_hashes(modules, list(dict.fromkeys(roots)))
+    return record_hash([found, content_hash(lock) if lock.exists() else ""])
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:

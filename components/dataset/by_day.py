@@ -12,9 +12,10 @@ import polars as pl
 
 from components.dataset.join import joined, open_store, raw_columns
 from components.dataset.periods import Period, no_event, splits
-from components.spread import code_of, shelf_of, spread
+from components.spread import shelf_of, spread
 from seaway import parts
 from seaway.cache import place
+from seaway.closure import code_of
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import DAY, MICRO, FeatureSpec, micros

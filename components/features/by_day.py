@@ -20,8 +20,9 @@ from components.features.tables import (
     values_of,
     view_table,
 )
-from components.spread import code_of, shelf_of, spread, workers
+from components.spread import shelf_of, spread, workers
 from seaway import parts
+from seaway.closure import code_of
 from seaway.config import Config, Workload
 from seaway.day_windows import Events, reach, window_days
 from seaway.errors import SeawayError

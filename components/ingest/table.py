@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from components.spread import code_of
 from seaway.artifacts import atomic_write
+from seaway.closure import code_of
 from seaway.config import Source
 from seaway.errors import SeawayError
 from seaway.parts import height

@@ -14,10 +14,10 @@ import polars as pl
 from components.slices.crew import crew
 from components.slices.fit import Job, Part, counts
 from components.slices.kept import Kept
-from components.spread import code_of
 from components.train.data import read_rows
 from components.train.loop import Rows, Training
 from seaway.artifacts import content_hash, read_json, record_hash, write_json
+from seaway.closure import code_of
 from seaway.config import Config, Slices
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec

@@ -15,13 +15,14 @@ from typing import Any
 
 import polars as pl
 
-from components.spread import code_of, shelf_of
+from components.spread import shelf_of
 from components.validate.contract import failures, table_schema
 from components.validate.judge import QUARANTINE, columns_to_read, explained, in_order
 from components.validate.step import heed_limit, summarised
 from components.validate.stretches import Judged, judge_table, rows_of
 from seaway import parts
 from seaway.artifacts import atomic_write
+from seaway.closure import code_of
 from seaway.config import Config, Source
 from seaway.shelf import Shelf
 

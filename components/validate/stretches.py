@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from components.spread import code_of, spread
+from components.spread import spread
 from components.validate.judge import columns_to_read, explained, judge_rows, nothing_there
 from components.validate.parse import zones
+from seaway.closure import code_of
 from seaway.config import Config, Source
 from seaway.errors import SeawayError
 from seaway.parts import height

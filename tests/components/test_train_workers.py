@@ -235,8 +235,8 @@ def test_by_a_rayjob_it_is_the_same_model_and_a_killed_job_goes_on(
     toy_dataset,
     toy_hooks,
     tmp_path,
-    ray_head,
-    monkeypatch,  # noqa: F811
+    ray_head,  # noqa: F811
+    monkeypatch,
 ):
     config, spec = plain
     train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "alone")

@@ -166,7 +166,7 @@ def test_changed_code_or_another_image_sweeps_again(away, toy_dataset, tmp_path,
     for _ in range(2):
         cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
     assert len(handed_in) == 1
-    monkeypatch.setattr(jobs, "source_hashes", lambda *_: {"order.py": "new"})
+    monkeypatch.setattr(jobs, "code_of", lambda *_, **__: "new")
     cluster.sweep(config, spec, toy_dataset, tmp_path / "out")
     ray = config.ray.model_copy(update={"image": "another"})
     cluster.sweep(config.model_copy(update={"ray": ray}), spec, toy_dataset, tmp_path / "out")
