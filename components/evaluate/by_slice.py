@@ -13,7 +13,7 @@ from components.evaluate.measure import compare
 from seaway.metrics import NAMED, Bootstrap
 from seaway.slices import places, word
 
-_LEARNT = ("rows", "positives", "own", "global")
+_LEARNT = ("rows", "positives", "own", "global", "difference")
 
 
 def by_slice(

@@ -11,7 +11,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from components.report import cost_parts, evidence_parts, model_parts, release_parts, run_parts, sweep_parts
+from components.report import (
+    cost_parts,
+    evidence_parts,
+    model_parts,
+    release_parts,
+    run_parts,
+    slice_parts,
+    sweep_parts,
+)
 from components.report.dag import clock
 from components.report.records import NotRun, Records, load, moment
 from components.report.svg import short, words
@@ -41,6 +49,7 @@ PARTS = (
     Part("curves", "Curves", model_parts.curves),
     Part("metrics", "Metrics and gates", model_parts.metrics),
     Part("segments", "Segments", model_parts.segments),
+    Part("slices", "Slices", slice_parts.slices, "slices.html"),
     Part("attributions", "Attributions", model_parts.attributions),
     Part("canary", "Canary evidence", evidence_parts.canary, "released.html"),
     Part("traffic", "Traffic", release_parts.traffic, "released.html"),

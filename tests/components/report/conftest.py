@@ -72,7 +72,28 @@ def evaluation(folder: Path) -> None:
         for n in names[:3]
     ]
     sample = [{"id": 1_000 + i, "probability": 0.9 - 0.1 * i, "label": i % 2, "reasons": reasons} for i in range(4)]
+    slices(folder)
     write(folder / "attributions.json", {"mean_abs": {n: 0.2 / (i + 1) for i, n in enumerate(names)}, "sample": sample})
+
+
+def slices(folder: Path, kept: int = 3, left: int = 2) -> None:
+    """slices.json of an evaluation: slices with a model of their own, of which one is worse, and some without."""
+    parts = [
+        {
+            "slice": NASTY if i == 0 and not few else f"{'small' if few else 'region'} {i:03d}",
+            "kept": not few,
+            "reason": ("its fit failed: ValueError: x", f"{i + 20} rows, fewer than minimum_rows 500")[i % 2] * few,
+            "learnt": {"rows": 9_000 - 20 * i, "positives": 300 - i, "own": 0.6, "global": 0.5}
+            | {"difference": None if few else interval(0.1, 0.05)},
+            "test": {"rows": 900, "positives": 4 if i % 7 == 6 else 30, "global": 0.5}
+            | {"own": None if few else 0.48 if i == 1 else 0.55 + 0.3 * i / kept},
+        }
+        for few, count in ((False, kept), (True, left))
+        for i in range(count)
+    ]
+    record = {"by": "region", "metric": "average_precision", "chosen_by": "average_precision", "routed": 0.61}
+    record |= {"global": 0.55, "difference": interval(0.06, 0.02), "slices": parts}
+    write(folder / "slices.json", record | {"unknown": {"values": 2, "rows": 17}})
 
 
 def trials(folder: Path) -> None:
