@@ -49,7 +49,7 @@ def ray_head(tmp_path_factory):
     finally:
         head.terminate()
         with suppress(subprocess.TimeoutExpired):
-            head.wait(30)
+            head.wait(10)
         with suppress(ProcessLookupError):
             os.killpg(head.pid, signal.SIGKILL)  # what a busy machine has not got round to end
         head.wait(10)

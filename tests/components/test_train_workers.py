@@ -135,6 +135,33 @@ def test_workers_that_never_start_end_the_training(plain, toy_dataset, tmp_path)
     assert 2 <= len(killed) <= 4
 
 
+@pytest.mark.slow
+def test_ray_itself_killed_ends_the_step_soon_and_it_goes_on_when_run_again(plain, toy_dataset, toy_hooks, tmp_path):
+    config, spec = plain
+    two = config_of(config, workers=2, resources=SMALL)
+
+    def killer():
+        until = time.monotonic() + 150
+        while not list(config.home.glob("training/*.safetensors")) and time.monotonic() < until:
+            time.sleep(0.05)
+        next(p for p in psutil.Process().children() if p.name() == "raylet").kill()
+        killed.append(time.monotonic())
+
+    killed = []
+    (toy_hooks / "slow").touch()
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        with pytest.raises(SeawayError, match="Ray's raylet has ended; finished epochs are kept"):
+            train(two, spec, toy_dataset, tmp_path / "best", tmp_path / "two")
+        assert time.monotonic() - killed[0] < 30
+    finally:
+        (toy_hooks / "slow").unlink()
+        thread.join()
+    one = train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "two")
+    assert one["resumed_at_epoch"] >= 1
+
+
 def test_two_workers_train_the_model_of_one(plain, toy_dataset, tmp_path):
     config, spec = plain
     one = train(config, spec, toy_dataset, tmp_path / "best", tmp_path / "one")
