@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,6 +106,7 @@ def crew(config: Config, slices: int, largest: int, address: str | None, folder:
     if cpus <= 1:
         yield Crew()
         return
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default its workers give way to all else on the machine
     with local_ray(cpus, 0, 3 * AHEAD * cpus * largest + 80_000_000, lost.append) as ray:
         found = OnRay(ray, lost, time.perf_counter() - began)
         found.warm()
@@ -112,7 +115,5 @@ def crew(config: Config, slices: int, largest: int, address: str | None, folder:
 
 def _joined() -> str | None:
     """The address of the Ray that this process is part of."""
-    import sys
-
     ray = sys.modules.get("ray")
     return ray.get_runtime_context().gcs_address if ray and ray.is_initialized() else None

@@ -23,7 +23,10 @@ EXPLAINED = 50  # rows whose contributions give a slice's mean
 
 @dataclass(frozen=True)
 class Job:
-    """What every slice needs. ``record``: the global model.json, whose features and words a slice takes over."""
+    """What every slice needs. ``record``: the global model.json, whose features and words a slice takes over.
+
+    ``template``: see components.slices.write; b"" where there is none yet.
+    """
 
     model: str  # workload.model and the folder that it is imported from: a worker imports it for itself
     root: str
@@ -38,6 +41,10 @@ class Job:
     @property
     def build(self) -> Any:
         return resolve(self.model, Path(self.root)).build
+
+    def untrained(self, features: int) -> Any:
+        """A model of the shape that all slices' have."""
+        return self.build(self.params, np.zeros(features, dtype=np.float32), np.ones(features, dtype=np.float32))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 from components.slices.crew import crew
 from components.slices.fit import Job, Part, counts
 from components.slices.kept import Kept
+from components.slices.write import template_of
 from components.train.data import read_rows
 from components.train.loop import Rows, Training
 from seaway.artifacts import content_hash, read_json, record_hash, write_json
@@ -51,7 +53,7 @@ def add_slices(
         raise SeawayError(
             f"workload.slices.by is {wanted.by!r}, neither a feature nor an input: a server could not route by it"
         )
-    table = _Table(config, spec, dataset, wanted.by)
+    table = Table(config, spec, dataset, wanted.by)
     if len(table.values) > wanted.maximum:
         raise SeawayError(
             f"workload.slices.by {wanted.by!r} has {len(table.values)} values, more than workload.slices.maximum "
@@ -64,7 +66,7 @@ def add_slices(
         int(chosen["epochs"]),
         config.workload.sweep.seed,
         config.workload.sweep.metric,
-        (out / "model.onnx").read_bytes(),
+        b"",
         read_json(out / "model.json"),
         wanted.bootstrap,
     )
@@ -77,16 +79,19 @@ def add_slices(
         if value not in found and (reason := table.too_little(value, wanted)):
             found[value] = table.counts(value) | {"kept": False, "reason": reason}
     todo = sorted((v for v in table.values if v not in found), key=lambda v: (-table.counts(v)["rows"], v))
-    start = failed = 0
+    start, failed, began = 0.0, 0, time.perf_counter()
     if todo:
         with ExitStack() as stack:
             from components.tune.local_ray import Early
 
             opened = Early(crew(config, len(todo), table.bytes(todo[0]), address, kept.folder))
             stack.callback(opened.close)
-            known = _known(job, table.splits, config.compute.device)
+            # what this process does alone, while Ray starts and workers import
+            job = replace(job, template=template_of(job.untrained(len(spec.names)), len(spec.names)))
+            known = known_scores(job, table.splits, config.compute.device)
             with opened as team:
-                start, said = team.start_seconds, time.perf_counter()
+                start, began = team.start_seconds, time.perf_counter()
+                said = began
                 for value, fitted in team.fitted(job, todo, lambda v: table.part(v, known)):
                     kept.add(names[value], fitted)
                     found[value] = fitted.record
@@ -106,12 +111,13 @@ def add_slices(
         "left": len(left),
         "failed": failed,
         "resumed": resumed,
-        "start_seconds": round(start, 2),
+        "start_seconds": round(start, 2),  # of Ray, while other things were done
+        "fit_seconds": round(time.perf_counter() - began, 2),  # from then on, to the end
         "seconds": round(time.perf_counter() - started, 2),
     }
 
 
-class _Table:
+class Table:
     """The splits and the rows of each slice in them. ``values``: those of the training rows, in order."""
 
     def __init__(self, config: Config, spec: FeatureSpec, dataset: Path, by: str) -> None:
@@ -158,7 +164,7 @@ class _Table:
         return Rows(rows.features[here], rows.labels[here])
 
 
-def _known(job: Job, splits: Mapping[str, Rows], device: str) -> np.ndarray:
+def known_scores(job: Job, splits: Mapping[str, Rows], device: str) -> np.ndarray:
     """Scores of the later rows by a global model that has learnt from the earlier ones alone."""
     device = "cpu" if device == "cpu" else "auto"  # the head of a RayJob may have no GPU
     reference = Training(

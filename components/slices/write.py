@@ -1,4 +1,4 @@
-"""A slice model as ONNX without another export: the global model's graph with the slice's weights in it."""
+"""A slice model as ONNX without another export: one graph for all, with the slice's weights in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import numpy as np
 from components.train.export import MAX_DIFFERENCE, export, onnx_scores, session
 
 ROWS = 256  # scored by both to see that they agree
+
+
+def template_of(model: Any, features: int) -> bytes:
+    """A graph of ``model``'s kind in which every weight stands as it is, for the weights of others."""
+    with tempfile.TemporaryDirectory(prefix="seaway-slice-") as folder:
+        export(model, features, Path(folder) / "model.onnx", folded=False)
+        return (Path(folder) / "model.onnx").read_bytes()
 
 
 def put_weights(template: bytes, model: Any) -> bytes | None:
@@ -31,8 +38,8 @@ def put_weights(template: bytes, model: Any) -> bytes | None:
 def as_onnx(template: bytes, model: Any, features: np.ndarray) -> tuple[bytes, float, bool]:
     """``model`` as ONNX, the largest |ONNX - torch| on some rows, and whether it was exported anew.
 
-    The template's graph may hold numbers that were computed from the weights when it was made, so what comes out
-    is compared with torch; where it differs by more than an export may, the model is exported by itself. Raises
+    The template's graph may still hold numbers that followed from other weights, so what comes out is compared with
+    torch; where it differs by more than an export may, the model is exported by itself, which takes seconds. Raises
     ValueError when that one does not score as torch does either.
     """
     import torch

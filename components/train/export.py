@@ -42,8 +42,11 @@ def onnx_scores(running: Any, features: np.ndarray, batch: int = 8192) -> np.nda
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
-def export(model: Any, features: int, file: Path) -> None:
-    """Write ``model`` (raw float32 (n, f) to logits (n,)) as ONNX: "features" to "probability" (n,)."""
+def export(model: Any, features: int, file: Path, folded: bool = True) -> None:
+    """Write ``model`` (raw float32 (n, f) to logits (n,)) as ONNX: "features" to "probability" (n,).
+
+    ``folded``: what follows from the weights alone is computed now; else every weight stands in it under its name.
+    """
     import logging
     import warnings
 
@@ -71,6 +74,7 @@ def export(model: Any, features: int, file: Path) -> None:
             dynamic_shapes={"features": {0: torch.export.Dim("rows")}},
             dynamo=True,
             external_data=False,
+            optimize=folded,
             verbose=False,
         )
 
