@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from components.train.loop import Rows, standardisation
+from components.train.rows import Rows, standardisation
 
 
 def fit_baseline(rows: Rows) -> Any:

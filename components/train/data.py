@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.train.loop import Rows
+from components.train.rows import Rows
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from components.train.kept import fetch, note_of, remote_of
-from components.train.loop import Rows
+from components.train.rows import Rows
 from components.tune.address import check_nodes, fits
 from components.tune.local_ray import local_ray, prepare, results_folder
 from components.tune.needs import Needs, here

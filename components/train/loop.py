@@ -8,50 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.train.device import pick_device, pick_dtype
 from components.train.group import Group, check_rows_are_judged_alone
+from components.train.rows import Rows, standardisation
 from components.train.state import read, under, write
 from seaway.artifacts import record_hash
 from seaway.errors import SeawayError
 from seaway.metrics import LOWER_IS_BETTER, NAMED
 
 BUILD = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Any]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Raw features float32 (n, f) and labels float32 (n,)."""
-
-    features: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def bytes(self) -> int:
-        return self.features.nbytes + self.labels.nbytes
-
-
-def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation by column, float32 (f,); a constant column gets 1."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    std = features.std(axis=0, dtype=np.float64)
-    # a column that varies less than float32 can hold around its mean is constant
-    return mean.astype(np.float32), np.where(std > 1e-6 * (1 + np.abs(mean)), std, 1.0).astype(np.float32)
-
-
-def pick_device(wanted: str) -> str:
-    """``auto`` is CUDA where there is one. Raises SeawayError when CUDA is asked for and missing."""
-    import torch
-
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise SeawayError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
-    return "cuda" if wanted != "cpu" and available else "cpu"
 
 
 def better(metric: str, value: float, than: float | None) -> bool:
@@ -111,7 +82,7 @@ class Training:
         self._negatives, self._positives = (torch.from_numpy(np.flatnonzero(train.labels == v)) for v in (0, 1))
         self._rate, self._decay = float(params.get("learning_rate", 1e-3)), float(params.get("weight_decay", 1e-4))
         self._moments: dict[int, dict[str, Any]] = {}  # of the optimizer, read and not yet used
-        self._dtype = _dtype(precision, self.device)
+        self._dtype = pick_dtype(precision, self.device)
         self._scaler = torch.amp.GradScaler(self.device, enabled=self._dtype == torch.float16)
         self._identity = record_hash(
             {"params": dict(params), "seed": seed, "rows": list(train.features.shape), "metric": metric}
@@ -266,13 +237,3 @@ class Training:
         self.__dict__.pop("_optimizer", None)
         self._scaler.load_state_dict(meta["scaler"])
         self.history = list(meta["history"])
-
-
-def _dtype(precision: str, device: str) -> Any:
-    import torch
-
-    if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-    if device == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
