@@ -46,7 +46,7 @@ def by_job(config: Config, model: Model, table: Place, parts: list[Part], wish: 
     mine, data = f"{at}/{name}", table.root
     if not table.remote:
         data = f"{at}/data"
-        staged(store, data, parts, model, (wish.id, wish.time))
+        staged(store, data, parts, model, (wish.id, wish.time, *model.routed_by))
     carried = as_json(model)
     store.write(f"{at}/model.json", carried)
     record = {"model": f"{at}/model.json", "data": data, "out": out.root}
@@ -66,7 +66,8 @@ def staged(store: Storage, uri: str, parts: list[Part], model: Model, also: tupl
 
 
 def as_json(model: Model) -> bytes:
-    return canonical_json({**asdict(model), "onnx": base64.b64encode(model.onnx).decode()}).encode()
+    files = {name: base64.b64encode(data).decode() for name, data in model.files.items()}
+    return canonical_json({**asdict(model), "onnx": base64.b64encode(model.onnx).decode(), "files": files}).encode()
 
 
 def from_json(data: bytes, digest: str) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def from_json(data: bytes, digest: str) -> dict[str, Any]:
         raise SeawayError("the model in object storage is not the one that was handed in: run the command again")
     record = json.loads(data)
     background = tuple(map(tuple, record["background"]))
-    return {**record, "onnx": base64.b64decode(record["onnx"]), "background": background}
+    files = {name: base64.b64decode(text) for name, text in record["files"].items()}
+    return {**record, "onnx": base64.b64decode(record["onnx"]), "files": files, "background": background}
 
 
 def _seen(out: Place, store: Storage) -> bool:

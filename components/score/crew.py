@@ -14,7 +14,7 @@ from components.score.table import Part
 from seaway.config import Config
 from seaway.errors import SeawayError
 
-RAY_MEMORY = 80_000_000  # bytes of shared objects: tasks hand on names of files and one model
+RAY_MEMORY = 80_000_000  # bytes of shared objects, beside the models of slices: names of files and one model
 LOOK_S = 1.0
 
 Done = tuple[Part, dict[str, Any] | str]  # a manifest, or why there is none
@@ -30,7 +30,7 @@ def scored(config: Config, todo: Sequence[Part], out: Place, wish: Wish, model: 
         yield from ((part, attempt(part, out, wish, model)) for part in todo)
         return
     lost: list[str] = []
-    with _ray(config, out, lost) as ray:
+    with _ray(config, out, RAY_MEMORY + sum(map(len, model.files.values())), lost) as ray:
         task = ray.remote(num_cpus=1, max_retries=2)(attempt)
         shared = ray.put(model)
         running = {task.remote(part, out, wish, shared, 1): part for part in todo}
@@ -62,11 +62,11 @@ def _result(ray: Any, reference: Any) -> dict[str, Any] | str:
 
 
 @contextmanager
-def _ray(config: Config, out: Place, lost: list[str]) -> Iterator[Any]:
+def _ray(config: Config, out: Place, memory: int, lost: list[str]) -> Iterator[Any]:
     from components.tune.local_ray import local_ray, prepare
 
     if config.ray.substrate == "local":
-        with local_ray(workers(config), 0, RAY_MEMORY, lost.append) as ray:
+        with local_ray(workers(config), 0, memory, lost.append) as ray:
             yield ray
         return
     prepare(own=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
+from seaway.slices import FILE, Slices
 
 CHAMPION = "champion"
 
@@ -26,10 +27,16 @@ class Model:
     threshold: float
     background: tuple[tuple[float, ...], ...]
     reasons: dict[str, str]
+    files: dict[str, bytes] = field(default_factory=dict)  # of a version with slices: slices.json and what it names
 
     @property
     def spec(self) -> FeatureSpec:
         return FeatureSpec.from_record(self.features)
+
+    @property
+    def routed_by(self) -> tuple[str, ...]:
+        """The column by whose value a row goes to a slice's model; none of a version without slices."""
+        return (json.loads(self.files[FILE])["by"],) if self.files else ()
 
 
 def load(config: Config, which: str = CHAMPION) -> Model:
@@ -52,11 +59,6 @@ def load(config: Config, which: str = CHAMPION) -> Model:
     version = registry.signed(found or registry.get(which))
     digest = version.tags.get(SIGNED, "")
     bundle = opened(local_copy(config, version.bundle, digest), public_key(config), digest)
-    if "slices.json" in bundle.files:
-        raise SeawayError(
-            f"version {version.version} has models of slices, by which batch scoring cannot route rows yet: ask its "
-            "servers, or score with a version without slices"
-        )
     record, identity = json.loads(bundle.read("model.json")), json.loads(bundle.read("identity.json"))
     spec = FeatureSpec.from_record(record["features"])
     for where, claims in (("model.json", record), ("identity.json", identity)):
@@ -72,4 +74,13 @@ def load(config: Config, which: str = CHAMPION) -> Model:
         threshold=float(record["threshold"]),
         background=tuple(map(tuple, record.get("background", []))),
         reasons=record.get("reasons", {}),
+        files=_of_slices(bundle, len(spec.names)) if FILE in bundle.files else {},
     )
+
+
+def _of_slices(bundle: Any, width: int) -> dict[str, bytes]:
+    """slices.json and each slice's files; SeawayError where the table cannot be used or a file is not there."""
+    Slices(bundle.read, width)
+    table = bundle.read(FILE)
+    folders = [kept["folder"] for kept in json.loads(table)["kept"].values()]
+    return {FILE: table} | {n: bundle.read(n) for f in folders for n in (f"{f}/model.onnx", f"{f}/model.json")}

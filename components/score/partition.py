@@ -14,24 +14,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.score.answers import SLICE, answers
 from components.score.model import Model
 from components.score.places import Place
 from components.score.table import Part, read, tagged
-from seaway import scorer
 from seaway.artifacts import canonical_json, record_hash
-from seaway.errors import SeawayError
-from seaway.features import FeatureSpec, vector
+from seaway.features import vector
+from seaway.slices import GLOBAL
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1  # of what is written; another one is scored anew
-REASONS = 3
+MADE = ("probability", "decision", SLICE)  # empty for a row that has no score
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,11 @@ def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
     """
     began = time.perf_counter()
     spec = model.spec
-    running = _session(model.onnx, len(spec.names))
-    frame = read(part, spec, model.feature_hash, (wish.id, wish.time))
+    asked = answers(model)
+    frame = read(part, spec, model.feature_hash, (wish.id, wish.time), model.routed_by)
     features = np.ascontiguousarray(vector(spec, {name: frame[name].to_numpy() for name in spec.names}))
-    handed = _handed(frame, part, wish)
+    own = asked.routes(frame, features)
+    handed = _handed(frame, part, wish, own)
     about = {"key": key_of(model, wish), "content": _content(handed, features)}
     before = known(out, part.name)
     source = source_of(part)
@@ -93,10 +93,11 @@ def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
         if before["source"] != source:
             out.write(f"manifests/{part.name}.json", canonical_json({**before, "source": source}).encode())
         return {**before, "source": source, "status": "unchanged"}
-    probability, sound = _scores(running, features, wish.batch, part)
-    table = _table(handed, probability, sound, model)
+    probability, sound = asked.scores(features, own, wish.batch)
+    decision = asked.decisions(probability, own)
+    table = _table(handed, probability, decision, sound, model)
     if wish.explain != "no":
-        table = table.with_columns(_reasons(running, features, table["decision"].to_numpy(), wish, model, spec, sound))
+        table = table.with_columns(asked.reasons(features, sound & ((decision == 1) | (wish.explain == "all")), own))
     files = {f"log/{part.name}.jsonl": _log(table, wish.id)} if wish.log else {}
     files[f"scores/{part.name}.parquet"] = _parquet(table)
     if before:
@@ -119,42 +120,27 @@ def score(part: Part, out: Place, wish: Wish, model: Model) -> dict[str, Any]:
     return {**manifest, "status": "scored"}
 
 
-@lru_cache(maxsize=2)
-def _session(onnx: bytes, width: int) -> Any:
-    """The model's session, one a process."""
-    return scorer.session(onnx, width)
+def _handed(frame: pl.DataFrame, part: Part, wish: Wish, own: list[str]) -> pl.DataFrame:
+    """What of a row goes on to its score; a row without an id of its own is named by its partition and place in it.
 
-
-def _handed(frame: pl.DataFrame, part: Part, wish: Wish) -> pl.DataFrame:
-    """What of a row goes on to its score; a row without an id of its own is named by its partition and place in it."""
+    ``own``: the slice of each row, if the version has slices; it becomes a column.
+    """
     import polars as pl
 
     if wish.id not in frame.columns:
         frame = frame.with_columns(pl.format(f"{part.name}/{{}}", pl.int_range(pl.len())).alias(wish.id))
-    return frame.select(name for name in dict.fromkeys((wish.id, wish.time)) if name in frame.columns)
+    handed = frame.select(name for name in dict.fromkeys((wish.id, wish.time)) if name in frame.columns)
+    return handed.with_columns(pl.Series(SLICE, [name or GLOBAL for name in own])) if own else handed
 
 
-def _scores(running: Any, features: np.ndarray, batch: int, part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities float32 (n,), NaN where a feature is no finite number, and whether each row was scored (n,)."""
-    sound = np.isfinite(features).all(axis=1)
-    rows = features if sound.all() else features[sound]
-    found = [scorer.scores(running, rows[i : i + batch]) for i in range(0, len(rows), batch)]
-    made = np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
-    if made.shape != (len(rows),) or not np.isfinite(made).all():
-        raise SeawayError(f"{part}: the model's output is not one finite number a row")
-    if len(rows) == len(features):
-        return made, sound
-    probability = np.full(len(features), np.nan, dtype=np.float32)
-    probability[sound] = made
-    return probability, sound
-
-
-def _table(handed: pl.DataFrame, probability: np.ndarray, sound: np.ndarray, model: Model) -> pl.DataFrame:
+def _table(
+    handed: pl.DataFrame, probability: np.ndarray, decision: np.ndarray, sound: np.ndarray, model: Model
+) -> pl.DataFrame:
     import polars as pl
 
     made = handed.with_columns(
         pl.Series("probability", probability),
-        pl.Series("decision", (probability >= model.threshold).astype(np.int8)),
+        pl.Series("decision", decision),
         pl.lit(model.version).alias("model_version"),
         pl.lit(model.run).alias("run"),
         pl.lit(model.feature_hash).alias("feature_hash"),
@@ -162,37 +148,14 @@ def _table(handed: pl.DataFrame, probability: np.ndarray, sound: np.ndarray, mod
     if sound.all():
         return made
     scored = pl.Series(sound)
-    return made.with_columns(pl.when(scored).then(pl.col(c)).alias(c) for c in ("probability", "decision"))
-
-
-def _reasons(
-    running: Any,
-    features: np.ndarray,
-    decision: np.ndarray,
-    wish: Wish,
-    model: Model,
-    spec: FeatureSpec,
-    sound: np.ndarray,
-) -> pl.Series:
-    """Reason codes as a server gives them; null for rows that nobody asked about."""
-    import polars as pl
-
-    from seaway.attribution import contributions, reason_codes
-
-    background = np.asarray(model.background, dtype=np.float32)
-    asked = sound & ((decision == 1) if wish.explain == "decided" else True)
-    found: list[Any] = [None] * len(features)
-    for row in np.flatnonzero(asked) if len(background) else ():
-        phi = contributions(lambda rows: scorer.scores(running, rows), features[row], background)
-        found[row] = reason_codes(phi, spec.names, features[row], model.reasons, REASONS)
-    kind = {"feature": pl.String, "value": pl.Float64, "contribution": pl.Float64, "text": pl.String}
-    return pl.Series("reasons", found, dtype=pl.List(pl.Struct(kind)))
+    return made.with_columns(pl.when(scored).then(pl.col(c)).alias(c) for c in made.columns if c in MADE)
 
 
 def _log(table: pl.DataFrame, identity: str) -> bytes:
     """As the lines of a server's log (serving/prediction_log.py), with the run and the features' hash."""
     import polars as pl
 
+    own = [pl.col(SLICE).alias("s")] if SLICE in table.columns else []
     lines = table.filter(pl.col("probability").is_not_null()).select(
         pl.col(identity).cast(pl.String).alias("id"),
         pl.lit(round(time.time(), 3)).alias("t"),
@@ -201,6 +164,7 @@ def _log(table: pl.DataFrame, identity: str) -> bytes:
         pl.col("model_version").alias("v"),
         "run",
         pl.col("feature_hash").alias("features"),
+        *own,
     )
     stream = io.BytesIO()
     lines.write_ndjson(stream)

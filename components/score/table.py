@@ -127,8 +127,10 @@ def told(what: str) -> Iterator[None]:
         raise SeawayError(f"{what} cannot be read ({text}): is it a whole Parquet file?") from None
 
 
-def read(part: Part, spec: FeatureSpec, feature_hash: str, also: Iterable[str]) -> pl.DataFrame:
-    """A partition's rows: the spec's features as float32, and those of the columns ``also`` that are there.
+def read(
+    part: Part, spec: FeatureSpec, feature_hash: str, also: Iterable[str], must: Iterable[str] = ()
+) -> pl.DataFrame:
+    """A partition's rows: the spec's features as float32, those of the columns ``also`` that are there, and ``must``.
 
     Raises SeawayError for a file that cannot be read, features of other definitions, and a column that is missing.
     """
@@ -150,9 +152,11 @@ def read(part: Part, spec: FeatureSpec, feature_hash: str, also: Iterable[str]) 
     if missing := [name for name in (*names, *keys) if name not in schema]:
         few = f"{', '.join(missing[:5])}{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}"
         raise SeawayError(f"{part} lacks the column {few}: it is no table of this version's features")
+    if apart := [name for name in must if name not in schema and name not in spec.names]:
+        raise SeawayError(f"{part} lacks the column {apart[0]}, by which the version's rows go to models of slices")
     if odd := [name for name in names if not (schema[name].is_numeric() or schema[name] == pl.Boolean)]:
         raise SeawayError(f"{part}: the column {odd[0]!r} is {schema[odd[0]]}, no number")
-    wanted = list(dict.fromkeys(name for name in (*names, *keys, *also, part.time) if name in schema))
+    wanted = list(dict.fromkeys(name for name in (*names, *keys, *also, *must, part.time) if name in schema))
     with told(str(part)):
         rows = pl.scan_parquet(source)
         if part.day:

@@ -1,14 +1,20 @@
-"""A registered model and tables of features to score, for the tests of batch scoring."""
+"""A registered model, tables of features to score, and a server to compare with, for the tests of batch scoring."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from components.score.model import load
+from components.score.places import Place
+from components.score.step import destination, score_table
 from seaway.artifacts import content_hash, write_json
 from seaway.config import Config
 from seaway.features import FeatureSpec
@@ -85,3 +91,42 @@ def write_days(frame: pl.DataFrame, folder: Path) -> Path:
     for (day,), rows in frame.group_by(pl.col("at").dt.date(), maintain_order=True):
         rows.write_parquet(folder / f"{day}.parquet")
     return folder
+
+
+def one_by_one(config: Config, **scoring: Any) -> Config:
+    """Without Ray: one worker."""
+    return config.model_copy(update={"scoring": config.scoring.model_copy(update={"workers": 1, **scoring})})
+
+
+def run(config: Config, data: Path | str, out: Path | str, **scoring: Any) -> dict[str, Any]:
+    config = one_by_one(config, out=str(out), **scoring)
+    return score_table(config, load(config, config.scoring.version), Place.of(config, str(data)), destination(config))
+
+
+def serving(config: Config, folder: Path, which: str = "champion") -> Any:
+    """The model server of a version, which reads no history: this workload's features are all in the request."""
+    from prometheus_client import CollectorRegistry
+
+    from serving.model_server import ModelServer
+
+    file = folder / "online.db"
+    sqlite3.connect(file).close()
+    version = Registry.of(config).get(which)
+    made = ModelServer(version.bundle, json.dumps({"type": "sqlite", "path": str(file)}), "seaway", version=which)
+    made.load(CollectorRegistry())
+    return made
+
+
+def asked(
+    server: Any, spec: FeatureSpec, rows: pl.DataFrame, at_once: int, **tags: Any
+) -> tuple[list, dict[str, list]]:
+    """(probability, decision) of each row, and the tags with a value a row, as answered to requests of so many rows."""
+    answers, found = [], {"reasons": [], "slice": []}
+    for chunk in rows.select(spec.inputs).iter_slices(at_once):
+        lines = [[v.isoformat() if hasattr(v, "isoformat") else v for v in row] for row in chunk.iter_rows()]
+        message = {"data": {"names": list(spec.inputs), "ndarray": lines}, "meta": {"tags": tags}}
+        answer = server.predict_raw(message)
+        answers += answer["data"]["ndarray"]
+        for name, values in found.items():
+            values += answer["meta"]["tags"].get(name, [])
+    return answers, found
