@@ -139,9 +139,11 @@ def new_folder(config: Config) -> Path:
 
 
 def newest_run(config: Config) -> dict[str, Any]:
-    """The record of the newest run on this machine that passed; SeawayError when there is none."""
+    """The record of the newest training run on this machine that passed; SeawayError when there is none."""
     for file in sorted((config.home / "runs").glob("*/run.json"), reverse=True):
         record = read_json(file)
+        if any(step["name"] == "score" for step in record["steps"]):
+            continue
         if record["status"] == "passed" and "cluster" not in record and record["workload"] == config.workload.name:
             return record
     raise SeawayError(f"there is no finished run in {config.home}: `seaway run` makes one")

@@ -18,15 +18,17 @@ def add(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--yes", "-y", action="store_true", help=text)
 
 
-def agree(config: Config, yes: bool, until: str = "", fresh: bool = False) -> dict[str, Any]:
+def agree(config: Config, yes: bool, until: str = "", fresh: bool = False, pipeline: Any = None) -> dict[str, Any]:
     """Tell the estimate and, where it must be, ask; gives what the run's record says of it.
+
+    ``pipeline``: another one than training.
 
     SeawayError when somebody says no, or must be asked and cannot be.
     """
     from pipelines.estimate import estimate
     from pipelines.training import training_pipeline
 
-    found = estimate(config, training_pipeline(config.pipeline), until, fresh)
+    found = estimate(config, pipeline or training_pipeline(config.pipeline), until, fresh)
     print("\n".join(told(found, config)), flush=True)
     question = found.question(config.budget)
     if question and not yes:

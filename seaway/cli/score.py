@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from seaway.cli import options
+from seaway.cli import agree, options
 from seaway.errors import SeawayError
 from seaway.processes import die_with_parent
 
@@ -38,6 +39,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--log", action="store_true", help="write predictions as JSON lines too, as servers log them")
     verb.add_argument("--json", action="store_true", help="print the summary as JSON at the end")
     verb.add_argument("--compile", type=Path, metavar="FILE", help="write the pipeline as KFP IR YAML, score nothing")
+    agree.add(verb)
     verb.set_defaults(call=score)
 
 
@@ -50,7 +52,7 @@ def score(args: argparse.Namespace) -> int:
         print(compile_pipeline(config, args.compile, cluster_scoring(config)))
         return 0
     die_with_parent()
-    summary = _of_table(config, args.table) if args.table else _of_events(config)
+    summary = _of_table(config, args.table) if args.table else _of_events(config, args)
     if args.json:
         print(json.dumps(summary, indent=2))
         return 0
@@ -86,10 +88,12 @@ def _of_table(config: options.Config, table: str) -> dict[str, Any]:
     return score_table(config, model, Place.of(config, table), destination(config))
 
 
-def _of_events(config: options.Config) -> dict[str, Any]:
-    """The events of the workload's source, by the pipeline."""
-    from pipelines.batch_score import run_scoring
+def _of_events(config: options.Config, args: argparse.Namespace) -> dict[str, Any]:
+    """The events of the workload's source, by the pipeline, once its cost is agreed to."""
+    from pipelines.batch_score import run_scoring, scoring_pipeline
     from pipelines.progress import Terminal
 
-    record = run_scoring(config, on_event=Terminal(sys.stderr))
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        more = agree.agree(config, args.yes, pipeline=scoring_pipeline(config.pipeline))
+    record = run_scoring(config, on_event=Terminal(sys.stderr), more=more)
     return next(step["summary"] for step in record["steps"] if step["name"] == "score")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from score_world import champion
 
 from pipelines.batch_score import cluster_scoring, run_scoring
 from pipelines.compile import compile_pipeline
+from pipelines.run import newest_run
+from seaway.cli import main
 from seaway.config import load
 from seaway.errors import SeawayError
 from seaway.hooks import resolve
@@ -52,7 +55,7 @@ def test_the_pod_that_scores_trusts_the_key_and_has_room_for_ray(compiled):
     assert "configMapAsVolume" not in pods["exec-features"]
 
 
-def test_only_what_has_changed_is_done_again(small, tmp_path):
+def test_only_what_has_changed_is_done_again_and_dear_work_is_asked_for(small, tmp_path, capsys):
     small.write_workload(tmp_path, rows=40)
 
     def go(**scoring):
@@ -93,3 +96,18 @@ def test_only_what_has_changed_is_done_again(small, tmp_path):
     status, summary, _ = go()
     assert set(status.values()) == {"done"}
     assert (summary["scored"], summary["unchanged"], summary["rows"]) == (1, 20, 41)
+
+    with pytest.raises(SeawayError, match="there is no finished run"):  # to serve, report or release
+        newest_run(small.config_of(tmp_path))
+    command = ["score", "--workload", str(tmp_path / "workload.yaml"), "--home", str(tmp_path / "home"), "--explain"]
+    command += ["--json", "--set", "scoring.workers=1"]
+    command += ["--set", "budget.cpu_hour=100000", "--set", "budget.ask_above=0.01"]
+    runs = len(list((tmp_path / "home" / "runs").iterdir()))
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert "is above budget.ask_above (0.01 USD)" in told.err and "3 steps unchanged" in told.err
+    assert len(list((tmp_path / "home" / "runs").iterdir())) == runs and told.out == ""
+    assert main([*command, "--yes"]) == 0
+    assert json.loads(capsys.readouterr().out)["scored"] == 21
+    newest = max((tmp_path / "home" / "runs").iterdir())
+    assert json.loads((newest / "run.json").read_text())["estimate"]["usd"] > 0.01
