@@ -66,7 +66,7 @@ def table(out):
 def test_a_rayjob_gives_what_the_same_sweep_gives_here(on_ray, toy, toy_dataset, tmp_path, monkeypatch):
     config, spec, played = on_ray()
     said = []
-    monkeypatch.setattr(jobs, "Job", lambda *a: kuberay.Job(*a, on_event=said.append))
+    monkeypatch.setattr(jobs, "Job", lambda *a: kuberay.Job(*a, on_event=lambda text, **_: said.append(text)))
     summary = tune(config, spec, toy_dataset, tmp_path / "out")
     assert summary["trials"] == 4 and summary["failed"] == 0, (tmp_path / "log-1").read_text()
     assert played.objects == {} and any(line.startswith("sweep: ") for line in said), said
