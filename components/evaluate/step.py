@@ -22,6 +22,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.features import FeatureSpec
 from seaway.metrics import NAMED, Bootstrap
+from seaway.progress import say
 
 
 def evaluate(
@@ -79,6 +80,8 @@ def evaluate(
     if table := candidate.routing():
         sliced = by_slice(table, gates.metric, scored, frame[table["by"]].to_list(), rows.labels, bootstrap)
         write_json(out / "slices.json", sliced)
+        own = sum(part["kept"] for part in sliced["slices"])
+        say(f"evaluate: {own} of {len(sliced['slices'])} values of {sliced['by']} have a model of their own")
     write_json(out / "metrics.json", {name: found.get(name) for name in ("candidate", "baseline", "champion")})
     write_json(out / "curves.json", {name: curves(m, rows.labels) for name, m in models.items()})
     write_json(out / "segments.json", parts)
