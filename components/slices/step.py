@@ -71,7 +71,7 @@ def add_slices(
         wanted.bootstrap,
     )
     names = {value: f"{number:03d}" for number, value in enumerate(table.values)}
-    kept = Kept(config.home / "slices" / _key(config, spec, dataset, job)[:16])
+    kept = Kept(config.home / "slices" / key_of(config, spec, dataset, job)[:16])
     done = kept.records(names.values())
     found = {value: done[name] for value, name in names.items() if name in done}
     resumed = len(found)
@@ -193,7 +193,7 @@ def _groups(config: Config, file: Path) -> np.ndarray | None:
     return np.unique(pl.read_parquet(file, columns=[key])[key].to_numpy(), return_inverse=True)[1]
 
 
-def _key(config: Config, spec: FeatureSpec, dataset: Path, job: Job) -> str:
+def key_of(config: Config, spec: FeatureSpec, dataset: Path, job: Job) -> str:
     """Of all that a finished slice rests on. The global model's weights are not in it."""
     inputs = [content_hash(dataset / f"{name}.parquet") for name in SPLITS]
     wanted = config.workload.slices.model_dump(mode="json")

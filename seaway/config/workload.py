@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seaway.config.base import Duration, Section, StepResources
+from seaway.signature import MAX_FILES
+
+MAX_SLICES = (MAX_FILES - 40) // 2  # two files each beside those of the global model, of which there are ten
 
 
 class Column(Section):
@@ -103,8 +106,18 @@ class Slices(Section):
     by: str  # column of the data set that a caller sends, or a feature
     minimum_rows: int = Field(default=500, ge=1)
     minimum_positives: int = Field(default=20, ge=1)
-    maximum: int = Field(default=300, ge=1)  # values at the most: an id is no slice
+    maximum: int = Field(default=300, ge=1)  # values at the most, 480 or fewer: an id is no slice
     bootstrap: int = Field(default=200, ge=1)  # resamples of each comparison with the global model
+
+    @field_validator("maximum")
+    @classmethod
+    def _fits_a_bundle(cls, maximum: int) -> int:
+        if maximum > MAX_SLICES:
+            raise ValueError(
+                f"a signed bundle holds {MAX_FILES} files, which is room for {MAX_SLICES} slices of two files each: "
+                f"set {MAX_SLICES} or less, or take a coarser column"
+            )
+        return maximum
 
 
 class Gates(Section):
