@@ -73,9 +73,8 @@ def parity(config: Config, plan: Plan, dataset: Path, log: Path, offset: int = 0
     for version, model in models.items():
         mine = versions == version
         if mine.any():
-            scores[mine] = model.scored(
-                rows.filter(pl.Series(mine))
-            ).model.scores  # each row by its slice's model, as served
+            # each row by its slice's model, as it was served
+            scores[mine] = model.scored(rows.filter(pl.Series(mine))).model.scores
     served = np.array(answers["features"].to_list(), dtype=np.float32)
     return compare(
         spec.names,

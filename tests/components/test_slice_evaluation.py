@@ -63,7 +63,7 @@ def test_scores_are_the_routed_ones_and_what_slices_bring_is_measured(found, dat
         assert parts[name]["test"]["rows"] == frame.filter(pl.col(BY) == name).height
         assert parts[name]["test"]["positives"] == frame.filter(pl.col(BY) == name)["failed"].sum()
     assert parts["north"]["test"]["own"] > parts["north"]["test"]["global"] + 0.2
-    assert parts["north"]["learnt"] == {"rows": 900, "positives": 90, "own": 0.8, "global": 0.5}
+    assert parts["north"]["learnt"] == {"rows": 900, "positives": 90, "own": 0.8, "global": 0.5, "difference": None}
     assert parts["south"]["test"]["own"] is None
     assert "minimum_rows 500" in parts["south"]["reason"]
     assert record["unknown"] == {"values": 1, "rows": frame.filter(pl.col(BY) == "elsewhere").height}
