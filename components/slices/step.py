@@ -143,6 +143,8 @@ class Table:
 
     def too_little(self, value: str, wanted: Slices) -> str:
         """Why a slice cannot have a model of its own, or ""."""
+        if value == "":
+            return "rows without a value are the global model's"
         for name, split in (("earlier", "sweep_train"), ("later", "valid")):
             labels = self._labels(value, split)
             if len(labels) == 0 or labels.min() == labels.max():
@@ -181,6 +183,11 @@ def _words(file: Path, column: str) -> list[str]:
         values = pl.read_parquet(file, columns=[column])[column]
     except pl.exceptions.ColumnNotFoundError:
         raise SeawayError(f"workload.slices.by is {column!r}, which {file} does not have") from None
+    if values.dtype.is_temporal() or values.dtype in (pl.Boolean, pl.Binary) or values.dtype.is_nested():
+        raise SeawayError(
+            f"workload.slices.by is {column!r}, a column of {values.dtype}: take one of numbers or texts, by which a "
+            "server can route"
+        )
     named = {value: word(value) for value in values.unique().to_list()}
     return [named[value] for value in values.to_list()]
 

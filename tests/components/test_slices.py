@@ -89,6 +89,26 @@ def test_a_column_that_a_server_has_not_and_too_many_values_are_refused(world, t
             add_slices(config, spec, world, chosen, trained[0])
 
 
+def test_rows_without_a_value_are_the_global_models_and_times_are_no_slices(tmp_path, toy):
+    from components.slices.step import Table
+
+    from .slices_world import make
+
+    config, spec = toy(slices={"by": "machine"})
+    make(tmp_path)
+    for name in ("sweep_train", "valid", "train"):
+        file = tmp_path / f"{name}.parquet"
+        frame = pl.read_parquet(file).with_columns(
+            pl.when(pl.col("machine") > 0).then(pl.col("machine")), at=pl.lit("2024-01-01").str.to_datetime()
+        )
+        frame.write_parquet(file)
+    table = Table(config, spec, tmp_path, "machine")
+    assert table.values == ["", "1", "2", "3", "4", "5"]
+    assert "rows without a value" in table.too_little("", config.workload.slices)
+    with pytest.raises(SeawayError, match=r"'at', a column of Datetime.*numbers or texts"):
+        Table(config, spec, tmp_path, "at")
+
+
 def test_words_of_values_are_the_same_whatever_their_type():
     assert [word(v) for v in (3, 3.0, np.float32(3), "3", None, 0.5)] == ["3", "3", "3", "3", "", "0.5"]
 

@@ -17,9 +17,10 @@ from components.slices.step import key_of
 from seaway.artifacts import read_json
 from seaway.config import project_root
 
+from . import test_tune_address
 from .slices_world import CHOSEN, DEADLY, MACHINES, RUN, SLICES, bundle, files, make, run
-from .test_tune_address import address as address_of_ours
-from .test_tune_address import ray_head
+
+address = test_tune_address.address  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_a_worker_that_dies_takes_only_its_slice_along(tmp_path, toy_hooks):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_on_a_ray_that_is_there_no_second_one_is_started(data, tmp_path, toy_hooks, toy, monkeypatch, address_of_ours):
+def test_on_a_ray_that_is_there_no_second_one_is_started(data, tmp_path, toy_hooks, toy, monkeypatch, address):
     import ray
 
     from components.slices.step import add_slices
@@ -134,11 +135,11 @@ def test_on_a_ray_that_is_there_no_second_one_is_started(data, tmp_path, toy_hoo
     from components.tune.place import joined
 
     alone = start(tmp_path / "alone", toy_hooks, data, tmp_path / "alone-out", 1)
-    where, folder = address_of_ours
+    where, folder = address
     config, spec = toy(slices=SLICES)
     named = config.model_copy(update={"ray": config.ray.model_copy(update={"substrate": "address", "address": where})})
     monkeypatch.setattr(local_ray, "local_ray", None)  # whoever starts one fails
-    with ray_head(where.rpartition(":")[2], folder):
+    with test_tune_address.ray_head(where.rpartition(":")[2], folder):
         outs = {n: bundle(spec, tmp_path / n) for n in ("named", "given", "inside")}
         for out, how in ((outs["named"], (named, None)), (outs["given"], (config, where))):
             assert add_slices(how[0], spec, data, CHOSEN, out, how[1])["failed"] == 0
