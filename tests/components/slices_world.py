@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,36 @@ def files(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def run(here: str, hooks: str, data: str, out: str, cpus: str, model: str = "toy_model") -> None:
-    """``add_slices`` in a process of its own, as the train step calls it; its summary as summary.json in ``here``."""
+def run(
+    here: str, hooks: str, data: str, out: str, cpus: str, model: str = "toy_model", how: str = "", where: str = ""
+) -> None:
+    """``add_slices`` in a process of its own, as the train step calls it; its summary as summary.json in ``here``.
+
+    ``how`` it learns of the Ray at ``where``: "named" in the configuration, "given" by a job, "inside" it already; then
+    whoever starts another Ray fails.
+    """
     sys.path.insert(0, str(Path(__file__).parent))
     import torch
     from conftest import make_config
 
     from components.slices.step import add_slices
+    from components.tune.place import joined
 
     torch.set_num_threads(1)
     config, spec = make_config(Path(here), Path(hooks), slices=SLICES, model=model)
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"cpus": int(cpus)})})
-    found = add_slices(config, spec, Path(data), CHOSEN, bundle(spec, Path(out)))
+    if how:
+        from components.tune import local_ray
+
+        local_ray.local_ray = None
+    if how == "named":
+        ray = config.ray.model_copy(update={"substrate": "address", "address": where})
+        config = config.model_copy(update={"ray": ray})
+    with joined(where) if how == "inside" else nullcontext():
+        given = where if how == "given" else None
+        found = add_slices(config, spec, Path(data), CHOSEN, bundle(spec, Path(out)), given)
+        if how:
+            import ray
+
+            assert ray.is_initialized() == (how == "inside")  # who joined leaves, and nobody else
     write_json(Path(here) / "summary.json", found)

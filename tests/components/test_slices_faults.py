@@ -28,8 +28,8 @@ def data(tmp_path_factory):
     return make(tmp_path_factory.mktemp("machines"))
 
 
-def start(here: Path, hooks: Path, data: Path, out: Path, cpus: int, model: str = "toy_model") -> subprocess.Popen:
-    command = [sys.executable, "-c", RUN, *map(str, (here, hooks, data, out, cpus, model))]
+def start(here: Path, hooks: Path, data: Path, out: Path, cpus: int, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", RUN, *map(str, (here, hooks, data, out, cpus, *more))]
     path = os.pathsep.join([str(project_root()), str(Path(__file__).parent)])
     return subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -127,26 +127,13 @@ def test_a_worker_that_dies_takes_only_its_slice_along(tmp_path, toy_hooks):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_on_a_ray_that_is_there_no_second_one_is_started(data, tmp_path, toy_hooks, toy, monkeypatch, address):
-    import ray
-
-    from components.slices.step import add_slices
-    from components.tune import local_ray
-    from components.tune.place import joined
-
-    alone = start(tmp_path / "alone", toy_hooks, data, tmp_path / "alone-out", 1)
+def test_on_a_ray_that_is_there_no_second_one_is_started(data, tmp_path, toy_hooks, address):
     where, folder = address
-    config, spec = toy(slices=SLICES)
-    named = config.model_copy(update={"ray": config.ray.model_copy(update={"substrate": "address", "address": where})})
-    monkeypatch.setattr(local_ray, "local_ray", None)  # whoever starts one fails
+    ended(start(tmp_path / "alone", toy_hooks, data, tmp_path / "undisturbed", 1), tmp_path / "alone")
     with test_tune_address.ray_head(where.rpartition(":")[2], folder):
-        outs = {n: bundle(spec, tmp_path / n) for n in ("named", "given", "inside")}
-        for out, how in ((outs["named"], (named, None)), (outs["given"], (config, where))):
-            assert add_slices(how[0], spec, data, CHOSEN, out, how[1])["failed"] == 0
-            assert not ray.is_initialized()
-        with joined(where):
-            assert add_slices(config, spec, data, CHOSEN, outs["inside"])["failed"] == 0
-            assert ray.is_initialized()  # whose it is not, it leaves
-    ended(alone, tmp_path / "alone")
-    wanted = files(tmp_path / "alone-out")
-    assert all(files(out) == wanted for out in outs.values())
+        for how in ("named", "given", "inside"):
+            here, out = tmp_path / how, tmp_path / f"{how}-out"
+            found = ended(start(here, toy_hooks, data, out, 2, "toy_model", how, where), here)
+            assert found["failed"] == 0
+            assert found["start_seconds"] > 0  # it was not done by the process alone
+            assert files(out) == files(tmp_path / "undisturbed")
