@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from seaway.config.base import Duration, Section, StepResources
-from seaway.signature import MAX_FILES
 
-MAX_SLICES = (MAX_FILES - 40) // 2  # two files each beside those of the global model, of which there are ten
+FILES = 1000  # seaway.signature.MAX_FILES; imported, every step would seem to read what keys do
+MAX_SLICES = (FILES - 40) // 2  # two files each beside those of the global model, of which there are ten
 
 
 class Column(Section):
@@ -114,7 +114,7 @@ class Slices(Section):
     def _fits_a_bundle(cls, maximum: int) -> int:
         if maximum > MAX_SLICES:
             raise ValueError(
-                f"a signed bundle holds {MAX_FILES} files, which is room for {MAX_SLICES} slices of two files each: "
+                f"a signed bundle holds {FILES} files, which is room for {MAX_SLICES} slices of two files each: "
                 f"set {MAX_SLICES} or less, or take a coarser column"
             )
         return maximum

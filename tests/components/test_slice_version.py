@@ -74,6 +74,13 @@ def test_the_registrys_page_holds_hundreds_of_slices(version):
     assert len(page) < PAGE
 
 
+def test_as_many_slices_as_may_be_asked_for_fit_into_a_signed_bundle():
+    from seaway.config.workload import FILES, MAX_SLICES
+    from seaway.signature import MAX_FILES
+
+    assert FILES == MAX_FILES and 2 * MAX_SLICES < MAX_FILES
+
+
 @pytest.fixture(scope="module")
 def server(version, tmp_path_factory):
     """The URL of Seldon's microservice for the registered bundle, and the folder of its prediction logs."""
