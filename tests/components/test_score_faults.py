@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import make_config
+from jobs_world import Played
 from score_world import champion, table, write_days
 
 from components.score.model import load
@@ -25,7 +25,7 @@ from components.score.places import Place
 from components.score.step import score_table
 from components.tune import kuberay
 from seaway.config import project_root
-from seaway.errors import NotFound, SeawayError
+from seaway.errors import SeawayError
 from seaway.storage import Storage
 
 DAYS = 12
@@ -103,8 +103,10 @@ def ray(world):
     """One Ray for this module, joined by scoring as `ray.substrate: address` does."""
     from components.tune.local_ray import local_ray
 
-    with local_ray(2, 0, 80_000_000) as started:
-        yield started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside this test starves the workers
+        with local_ray(2, 0, 80_000_000) as started:
+            yield started
 
 
 def at_address(config, **scoring):
@@ -151,44 +153,11 @@ def _mine(process: psutil.Process) -> bool:
     return os.getpid() in [parent.pid for parent in process.parents()]
 
 
-class Played:
-    """An API server whose RayJobs run as processes of this machine, on the module's Ray."""
-
-    def __init__(self, address, folder):
-        self.address, self.folder, self.objects, self.processes = address, folder, {}, {}
-
-    def create(self, path, body):
-        name, entry = body["metadata"]["name"], shlex.split(body["spec"]["entrypoint"])
-        entry += ["--address", self.address, "--home", str(self.folder / f"pod-{len(self.processes)}")]
-        self.objects[name] = body
-        with (self.folder / "log").open("w") as log:
-            self.processes[name] = subprocess.Popen([sys.executable, *entry[1:]], cwd=project_root(), stderr=log)
-
-    def get(self, path):
-        name = path.rpartition("/")[2]
-        if name not in self.objects:
-            raise NotFound(name)
-        code = self.processes[name].poll()
-        ends = {None: ("Running", "RUNNING", ""), 0: ("Complete", "SUCCEEDED", "")}
-        end = ends.get(code, ("Failed", "FAILED", "AppFailed"))
-        return {
-            **self.objects[name],
-            "status": dict(zip(("jobDeploymentStatus", "jobStatus", "reason"), end, strict=True)),
-        }
-
-    def delete(self, path):
-        name = path.rpartition("/")[2]
-        if self.objects.pop(name, None) is None:
-            raise NotFound(name)
-        self.processes[name].kill()
-        self.processes[name].wait()
-
-
 @pytest.fixture
 def on_cluster(world, ray, tmp_path, monkeypatch):
     """(config, played): scoring by RayJobs, storage being a folder that their pods see."""
     _, config, _ = world
-    played = Played(ray.get_runtime_context().gcs_address, tmp_path)
+    played = Played(ray.get_runtime_context().gcs_address, {}, tmp_path)
     monkeypatch.setattr(kuberay, "Api", lambda context: played)
     storage = config.storage.model_copy(update={"uri": f"file://{tmp_path}/objects"})
     substrate = config.ray.model_copy(update={"substrate": "kuberay", "poll": "1s"})
@@ -202,7 +171,7 @@ def test_a_rayjob_makes_the_same_files(world, on_cluster, tmp_path):
     config, played = on_cluster
     data, out = Place(str(folder / "data")), Place(str(tmp_path / "out"))
     summary = score_table(config, load(config), data, out)
-    assert (summary["scored"], summary["rows"]) == (DAYS, 6000), (tmp_path / "log").read_text()
+    assert (summary["scored"], summary["rows"]) == (DAYS, 6000), (tmp_path / "log-1").read_text()
     assert files(tmp_path / "out") == undisturbed
     assert played.objects == {}, "the job is gone afterwards"
     assert score_table(config, load(config), data, out)["scored"] == 0
