@@ -18,7 +18,7 @@ from seaway.artifacts import read_json
 from seaway.config import project_root
 
 from . import test_tune_address
-from .slices_world import CHOSEN, DEADLY, MACHINES, RUN, SLICES, bundle, files, make, run
+from .slices_world import CHOSEN, DEADLY, MACHINES, RUN, SLICES, files, make, run
 
 address = test_tune_address.address  # a fixture
 
