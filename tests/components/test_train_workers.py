@@ -84,6 +84,12 @@ def weights(folder):
     return load_file(folder / "weights.safetensors")
 
 
+@pytest.fixture(autouse=True)
+def as_others(monkeypatch):
+    """Else whatever runs beside these tests starves the workers, which have the lowest priority."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 def largest_difference(a, b):
     alone, together = weights(a), weights(b)
     assert alone.keys() == together.keys()
