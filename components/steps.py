@@ -55,7 +55,7 @@ def source_files(config: Config, _: dict[str, str]) -> dict[str, Any]:
 
 def trials_at_a_time(config: Config, _: dict[str, str]) -> dict[str, Any]:
     """How many trials a cluster runs side by side: later ones are suggested from those that have ended."""
-    from components.tune.needs import slots_of_job
+    from components.ray.needs import slots_of_job
 
     return {"trials at a time": slots_of_job(config)} if config.ray.substrate == "kuberay" else {}
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from components.dataset.join import joined, open_store, raw_columns
 from components.dataset.periods import Period, no_event, splits
-from components.spread import shelf_of, spread
+from components.ray.spread import shelf_of, spread
 from seaway import parts
 from seaway.cache import place
 from seaway.closure import code_of

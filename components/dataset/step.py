@@ -11,7 +11,7 @@ import polars as pl
 
 from components.dataset.join import joined, open_store, raw_columns
 from components.dataset.periods import Period, no_event, splits
-from components.spread import in_parts
+from components.ray.spread import in_parts
 from seaway.artifacts import atomic_write
 from seaway.config import Config, Workload
 from seaway.errors import SeawayError

@@ -20,7 +20,7 @@ from components.features.tables import (
     values_of,
     view_table,
 )
-from components.spread import shelf_of, spread, workers
+from components.ray.spread import shelf_of, spread, workers
 from seaway import parts
 from seaway.closure import code_of
 from seaway.config import Config, Workload

@@ -19,7 +19,7 @@ from components.features.tables import (
     values_of,
     view_table,
 )
-from components.spread import in_parts
+from components.ray.spread import in_parts
 from seaway.artifacts import atomic_write
 from seaway.config import Config, Workload
 from seaway.errors import SeawayError

@@ -12,7 +12,7 @@ from typing import Any
 
 from components.ingest.remote import bring
 from components.ingest.table import FILE, ROW, SURPLUS, write
-from components.spread import in_parts, shelf_of
+from components.ray.spread import in_parts, shelf_of
 from seaway.config import Config, Source, Workload
 from seaway.errors import SeawayError
 from seaway.hooks import resolve

@@ -1,7 +1,7 @@
 """Scoring by a RayJob: what only this side sees goes to object storage, the job is handed in and followed.
 
 All that it needs is below ``<storage>/scoring/<key>``, the key being rows, model and output: ``model.json``, ``data/``
-where the rows are not in object storage already, and, by the RayJob's name, what components.tune.kuberay says. The
+where the rows are not in object storage already, and, by the RayJob's name, what components.ray.kuberay says. The
 name follows from the key, so that a step which is tried again finds the job of an earlier attempt; partitions that
 are done are not done again in any case.
 """
@@ -32,7 +32,7 @@ def by_job(config: Config, model: Model, table: Place, parts: list[Part], wish: 
 
     Raises SeawayError with the job's own words when it fails.
     """
-    from components import jobs
+    from components.ray import jobs
 
     store = Storage.of(config)
     if store is None or not _seen(out, store):

@@ -63,14 +63,14 @@ def _result(ray: Any, reference: Any) -> dict[str, Any] | str:
 
 @contextmanager
 def _ray(config: Config, out: Place, memory: int, lost: list[str]) -> Iterator[Any]:
-    from components.tune.local_ray import local_ray, prepare
+    from components.ray.local import local_ray, prepare
 
     if config.ray.substrate == "local":
         with local_ray(workers(config), 0, memory, lost.append) as ray:
             yield ray
         return
     prepare(own=False)
-    from components.tune.place import joined
+    from components.ray.place import joined
 
     with joined(config.ray.address or "auto") as ray:
         if not out.remote:

@@ -1,6 +1,6 @@
 """What a scoring RayJob runs on its cluster's head: ``python -m components.score.job URI``, the URI of job.json.
 
-It joins the Ray that is there, scores, and publishes summary.json; see components.jobs.
+It joins the Ray that is there, scores, and publishes summary.json; see components.ray.jobs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from components import jobs
+from components.ray import jobs
 from components.score.cluster import from_json
 from components.score.model import Model
 from components.score.places import Place

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,14 +86,14 @@ def crew(config: Config, slices: int, largest: int, address: str | None, folder:
     our own, unless there is one CPU or one slice. ``folder``: in home, for the check that a Ray's machines have the
     same code. Raises SeawayError when nobody answers there, or they have not.
     """
-    from components.tune.local_ray import local_ray, prepare
-    from components.tune.needs import Needs, here
+    from components.ray.local import local_ray, prepare
+    from components.ray.needs import Needs, here
 
     began, lost = time.perf_counter(), []
     where = address or (config.ray.address if config.ray.substrate == "address" else None) or _joined()
     if where:
-        from components.tune.address import check_nodes
-        from components.tune.place import joined
+        from components.ray.address import check_nodes
+        from components.ray.place import joined
 
         prepare(own=False)
         with joined(where) as ray:
@@ -106,7 +105,6 @@ def crew(config: Config, slices: int, largest: int, address: str | None, folder:
     if cpus <= 1:
         yield Crew()
         return
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default its workers give way to all else on the machine
     with local_ray(cpus, 0, 3 * AHEAD * cpus * largest + 80_000_000, lost.append) as ray:
         found = OnRay(ray, lost, time.perf_counter() - began)
         found.warm()

@@ -82,7 +82,7 @@ def add_slices(
     start, failed, began = 0.0, 0, time.perf_counter()
     if todo:
         with ExitStack() as stack:
-            from components.tune.local_ray import Early
+            from components.ray.local import Early
 
             opened = Early(crew(config, len(todo), table.bytes(todo[0]), address, kept.folder))
             stack.callback(opened.close)

@@ -1,7 +1,7 @@
 """Training by a RayJob: a pod a worker, everything between both sides below ``<storage>/train/<key>``.
 
 The job's name follows from what is trained, with what code and by whom, so that a step which is tried again follows
-the job of an earlier attempt, or finds its result. See components.tune.kuberay.
+the job of an earlier attempt, or finds its result. See components.ray.kuberay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components import jobs
+from components.ray import jobs
 from seaway.artifacts import content_hash, read_json, record_hash
 from seaway.cache import place
 from seaway.config import Config

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from components.ray.address import check_nodes, fits
+from components.ray.local import local_ray, prepare, results_folder
+from components.ray.needs import Needs, here
+from components.ray.place import bring, joined
 from components.train.kept import fetch, note_of, remote_of
 from components.train.rows import Rows
-from components.tune.address import check_nodes, fits
-from components.tune.local_ray import local_ray, prepare, results_folder
-from components.tune.needs import Needs, here
-from components.tune.place import bring, joined
 from seaway.config import Config
 from seaway.errors import SeawayError
 from seaway.progress import say

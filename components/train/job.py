@@ -1,6 +1,6 @@
 """What a training's RayJob runs on its cluster's head: ``python -m components.train.job URI``, the URI of job.json.
 
-Its workers join the Ray that is there; it publishes the model and summary.json; see components.jobs.
+Its workers join the Ray that is there; it publishes the model and summary.json; see components.ray.jobs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from components import jobs
+from components.ray import jobs
 from components.train.step import train_here
 from seaway.hooks import resolve
 

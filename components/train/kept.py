@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.tune.place import bring
+from components.ray.place import bring
 from seaway.config import Config
 from seaway.storage import Storage
 
 
 def remote_of(config: Config, file: Path) -> dict[str, Any] | None:
-    """Where in object storage, for components.tune.place; None where there is none."""
+    """Where in object storage, for components.ray.place; None where there is none."""
     store = Storage.of(config)
     if store is None:
         return None

@@ -150,7 +150,7 @@ def _chosen(best: Path) -> dict[str, Any]:
 
 def _run(training: Any, checkpoint: Path, remote: Any, tell: Callable[[str], Any]) -> None:
     """Train what is left, with a checkpoint after each epoch, and now and then one elsewhere and a line of progress."""
-    from components.tune.place import keep
+    from components.ray.place import keep
 
     said = kept = time.perf_counter()
     while not training.finished:

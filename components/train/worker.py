@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from components.ray.place import keep, write_beside
 from components.train.device import pick_device
 from components.train.group import Group
 from components.train.kept import fetch, note_of
 from components.train.loop import Training
 from components.train.rows import Rows
-from components.tune.place import keep, write_beside
 from seaway.artifacts import write_json
 from seaway.errors import SeawayError
 from seaway.hooks import resolve

@@ -1,9 +1,9 @@
 """A sweep by a RayJob: data to object storage, the job handed in and followed, its result brought back.
 
-All that the job needs and leaves is below ``<storage>/sweeps/<key>``, the key being data, space and code:
-``data/``, ``checkpoints/`` and, by the RayJob's name, what components.jobs says. The name follows from the sweep, so
-that a step which is tried again finds the job that an earlier attempt began. When this side ends early the job is
-deleted; when it is killed the job misses ``watched`` and ends itself. Either way finished epochs are kept.
+All that the job needs and leaves is below ``<storage>/sweeps/<key>``, the key being data, space and code: ``data/``,
+``checkpoints/`` and, by the RayJob's name, what components.ray.jobs says. The name follows from the sweep, so that a
+step which is tried again finds the job that an earlier attempt began. When this side ends early the job is deleted;
+when it is killed the job misses ``watched`` and ends itself. Either way finished epochs are kept.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components import jobs
-from components.tune.needs import slots_of_job
+from components.ray import jobs
+from components.ray.needs import slots_of_job
 from seaway.artifacts import read_json, record_hash
 from seaway.cache import place
 from seaway.config import Config

@@ -1,6 +1,6 @@
 """What a sweep's RayJob runs on its cluster's head: ``python -m components.tune.job URI``, the URI of job.json.
 
-It joins the Ray that is there, sweeps, and publishes best.json, trials.parquet and summary.json; see components.jobs.
+It joins the Ray that is there, sweeps, and publishes best.json, trials.parquet and summary.json (components.ray.jobs).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from components import jobs
-from components.tune.needs import slots_of_job
-from components.tune.place import Place
+from components.ray import jobs
+from components.ray.needs import slots_of_job
+from components.ray.place import Place
 from components.tune.step import search
 from seaway.hooks import resolve
 

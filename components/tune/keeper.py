@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from components.tune.place import check_writable
+from components.ray.place import check_writable
 from seaway import progress
 from seaway.config import Config, project_root
 from seaway.errors import SeawayError

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.tune.needs import Needs
-from components.tune.place import CheckpointError
+from components.ray.needs import Needs
+from components.ray.place import CheckpointError
 
 OBJECTIVE = "objective"
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from components.tune.place import forget
+from components.ray.place import forget
 from components.tune.trial import failure_file
 from seaway.artifacts import atomic_write
 from seaway.errors import SeawayError

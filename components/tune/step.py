@@ -17,7 +17,7 @@ from seaway.features import FeatureSpec
 from seaway.hooks import resolve
 
 if TYPE_CHECKING:
-    from components.tune.place import Place
+    from components.ray.place import Place
     from components.tune.sweep import Hooks, Outcome
 
 NOT_OF_THE_KEY = {"trials", "retries", "stop", "warm_start"}  # they may change and the sweep goes on
@@ -68,13 +68,13 @@ def search(
 
     ``warm``: points to begin with, where somebody else has looked them up. Records nothing in the tracking store.
     """
+    from components.ray.address import at_address, check_nodes, first_slots
+    from components.ray.local import Early, local_ray, prepare
+    from components.ray.needs import Needs, gpus_here, here, slots_here
+    from components.ray.place import bring, check_writable, keeping
     from components.train.data import read_rows
-    from components.tune.address import at_address, check_nodes, first_slots
-    from components.tune.local_ray import Early, local_ray, prepare
-    from components.tune.needs import Needs, gpus_here, here, slots_here
     from components.tune.order import deciding
     from components.tune.order import trials as number_of_trials
-    from components.tune.place import bring, check_writable, keeping
 
     started, sweep = time.perf_counter(), config.workload.sweep
     elsewhere = place is None and config.ray.substrate == "address"
@@ -199,7 +199,7 @@ def _check(outcome: Outcome, hooks: Hooks, folder: Path) -> None:
 
 def sweep_key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> str:
     """What makes two sweeps the same: rows, features, search space, model and training code."""
-    from components.train import loop
+    from components.train import device, loop, rows, state
 
     module = resolve(config.workload.model, config.root)
     sweep = config.workload.sweep.model_dump(mode="json", exclude=NOT_OF_THE_KEY)
@@ -207,7 +207,7 @@ def sweep_key(config: Config, spec: FeatureSpec, dataset: Path, cpus: int) -> st
         "rows": [content_hash(dataset / f"{name}.parquet") for name in ("sweep_train", "valid")],
         "features": [spec.names, config.workload.label.column],
         "sweep": sweep,
-        "code": [content_hash(Path(file)) for file in (module.__file__, loop.__file__)],
+        "code": [content_hash(Path(code.__file__)) for code in (module, loop, rows, device, state)],
         "compute": [config.compute.device, cpus],
     }
     return record_hash(parts)[:16]

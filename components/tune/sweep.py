@@ -16,12 +16,12 @@ from typing import Any
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
+from components.ray.local import results_folder
+from components.ray.needs import Needs, gpus_here
+from components.ray.place import Place, room, write_beside
 from components.train.loop import Rows
 from components.tune.budget import within
-from components.tune.local_ray import results_folder
-from components.tune.needs import Needs, gpus_here
 from components.tune.order import Deciding, trials
-from components.tune.place import Place, room, write_beside
 from components.tune.progress import Progress
 from components.tune.records import Ending, Records
 from components.tune.scheduling import scheduler

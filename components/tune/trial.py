@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from ray import tune
 
+from components.ray.place import bring, keep, keeping
 from components.train.loop import Rows, Training
 from components.tune.order import OBJECTIVE
-from components.tune.place import bring, keep, keeping
 from seaway.artifacts import record_hash
 from seaway.hooks import resolve
 from seaway.metrics import LOWER_IS_BETTER

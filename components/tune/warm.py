@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.tune.place import bring, write_beside
+from components.ray.place import bring, write_beside
 from seaway import progress
 from seaway.artifacts import canonical_json, read_json, record_hash, write_json
 from seaway.config import Config

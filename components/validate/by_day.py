@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from components.spread import shelf_of
+from components.ray.spread import shelf_of
 from components.validate.contract import failures, table_schema
 from components.validate.judge import QUARANTINE, columns_to_read, explained, in_order
 from components.validate.step import heed_limit, summarised

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from components.spread import in_parts
+from components.ray.spread import in_parts
 from components.validate.contract import failures, table_schema
 from components.validate.judge import (
     QUARANTINE,

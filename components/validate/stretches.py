@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from components.spread import spread
+from components.ray.spread import spread
 from components.validate.judge import columns_to_read, explained, judge_rows, nothing_there
 from components.validate.parse import zones
 from seaway.closure import code_of

@@ -66,8 +66,8 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:
+    from components.ray.needs import cores, slots_here
     from components.tune.budget import rates_of
-    from components.tune.needs import cores, slots_here
     from components.tune.plan_curves import read
     from components.tune.planning import planned
 
@@ -118,7 +118,7 @@ def _around(source: Path, curves: Any, slots: int) -> float:
 
 def _fleet(args: argparse.Namespace, config: Config) -> tuple[Any, StepResources, StepResources | None]:
     """Where the sweep is to run, the resources of one node, and those of a head beside them."""
-    from components.tune.needs import Needs, slots_here
+    from components.ray.needs import Needs, slots_here
     from components.tune.plan import Fleet
 
     trial, ray = config.workload.sweep.resources, config.ray
@@ -141,7 +141,7 @@ def _fleet(args: argparse.Namespace, config: Config) -> tuple[Any, StepResources
 
 def _times(trial: StepResources, number: int) -> StepResources:
     """A node that holds just so many trials."""
-    from components.tune.needs import cores
+    from components.ray.needs import cores
 
     return trial.model_copy(update={"cpu": f"{cores(trial.cpu) * number:g}", "gpu": trial.gpu * number})
 

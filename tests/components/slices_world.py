@@ -63,14 +63,14 @@ def run(
     import torch
     from conftest import make_config
 
+    from components.ray.place import joined
     from components.slices.step import add_slices
-    from components.tune.place import joined
 
     torch.set_num_threads(1)
     config, spec = make_config(Path(here), Path(hooks), slices=SLICES, model=model)
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"cpus": int(cpus)})})
     if how:
-        from components.tune import local_ray
+        from components.ray import local as local_ray
 
         local_ray.local_ray = None
     if how == "named":

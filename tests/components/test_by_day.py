@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components import spread
 from components.dataset import by_day
 from components.dataset.step import dataset
 from components.features.step import features
 from components.ingest.step import ingest
+from components.ray import spread
 from components.validate.step import validate
 from seaway import parts
 from seaway.config import Config, load

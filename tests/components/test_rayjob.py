@@ -6,9 +6,9 @@ import re
 import pytest
 import yaml
 
-from components.tune.look import look
-from components.tune.needs import slots_of_job as slots
-from components.tune.rayjob import GPU, QUEUE, SPEC, SPOT, WHAT, ray_job
+from components.ray.look import look
+from components.ray.needs import slots_of_job as slots
+from components.ray.rayjob import GPU, QUEUE, SPEC, SPOT, WHAT, ray_job
 from pipelines import pods
 from seaway.config import load, project_root
 from seaway.errors import SeawayError

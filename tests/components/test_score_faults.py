@@ -20,10 +20,10 @@ from conftest import make_config
 from jobs_world import Played
 from score_world import champion, table, write_days
 
+from components.ray import kuberay
 from components.score.model import load
 from components.score.places import Place
 from components.score.step import score_table
-from components.tune import kuberay
 from seaway.config import project_root
 from seaway.errors import SeawayError
 from seaway.storage import Storage
@@ -101,7 +101,7 @@ def test_after_kill_9_only_unfinished_partitions_are_scored(world, tmp_path, wor
 @pytest.fixture(scope="module")
 def ray(world):
     """One Ray for this module, joined by scoring as `ray.substrate: address` does."""
-    from components.tune.local_ray import local_ray
+    from components.ray.local import local_ray
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside this test starves the workers

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from components import spread
 from components.dataset import by_day
+from components.ray import spread
 from seaway.config import load
 from seaway.errors import SeawayError
 from tests.feature_repo import world
@@ -36,7 +36,7 @@ def test_a_ray_that_does_not_answer_is_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def ray():
-    from components.tune.local_ray import local_ray
+    from components.ray.local import local_ray
 
     with local_ray(2, 0, 80_000_000) as module:
         yield module

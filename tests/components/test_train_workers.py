@@ -15,12 +15,11 @@ import numpy as np
 import psutil
 import pytest
 
-from components import jobs
+from components.ray import jobs, kuberay
+from components.ray.rayjob import GPU, QUEUE
 from components.train import distributed
 from components.train.cluster import with_workers
 from components.train.step import train
-from components.tune import kuberay
-from components.tune.rayjob import GPU, QUEUE
 from seaway.config import StepResources, load, project_root
 from seaway.errors import SeawayError
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.ray.address import fits
+from components.ray.needs import Needs
 from components.tune import keeper
-from components.tune.address import fits
-from components.tune.needs import Needs
 from components.tune.step import tune
 from seaway.artifacts import read_json
 from seaway.errors import SeawayError

@@ -14,10 +14,10 @@ import polars as pl
 import psutil
 import pytest
 
+from components.ray.needs import Needs, size, slots_here
+from components.ray.place import CheckpointError, check_writable
 from components.tune import keeper
 from components.tune.keeper import RESTARTS
-from components.tune.needs import Needs, size, slots_here
-from components.tune.place import CheckpointError, check_writable
 from components.tune.step import tune
 from components.tune.trial import SweepTrial, checkpoint_file, failure_file, make_training
 from seaway.artifacts import read_json, write_json

@@ -16,8 +16,8 @@ import time
 import polars as pl
 import pytest
 
-from components import jobs
-from components.tune import cluster, kuberay, step
+from components.ray import jobs, kuberay
+from components.tune import cluster, step
 from components.tune.progress import Progress
 from components.tune.snapshot import Sight
 from components.tune.step import tune
@@ -119,7 +119,7 @@ def test_a_killed_job_goes_on_from_its_checkpoints(on_ray, toy_dataset, tmp_path
 
 def test_a_job_that_nobody_waits_for_ends_itself(tmp_path):
     code = (
-        "import sys, time; from components import jobs; from seaway.storage import Storage\n"
+        "import sys, time; from components.ray import jobs; from seaway.storage import Storage\n"
         "jobs.watch(Storage(sys.argv[1]), 1.0, 0.2); time.sleep(60)"
     )
     store = Storage(f"file://{tmp_path}/job")

@@ -25,10 +25,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import jobs
+from components.ray import jobs, kuberay, rayjob
+from components.ray.kuberay import Job
 from components.train.cluster import with_workers
-from components.tune import kuberay, rayjob
-from components.tune.kuberay import Job
 from seaway.config import Training, load, project_root
 from seaway.errors import NotFound
 from seaway.kube_api import Api
@@ -346,7 +345,7 @@ def test_an_api_server_that_stays_away_leaves_the_job_to_end_itself(sweep, kubec
 RUN = """
 import sys
 from pathlib import Path
-from components.tune.kuberay import Job
+from components.ray.kuberay import Job
 from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.kube_api import Api

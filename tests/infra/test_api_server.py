@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from components.tune.rayjob import ray_job
+from components.ray.rayjob import ray_job
 from infra.settings import of_stack
 from seaway.config import load
 from seaway.keys import IN_PODS

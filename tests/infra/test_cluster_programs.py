@@ -296,7 +296,7 @@ def test_the_estimate_counts_what_the_program_makes(eks):
 
 
 def test_pods_tolerate_the_taints_of_the_pools():
-    from components.tune import rayjob
+    from components.ray import rayjob
     from pipelines import pods
 
     assert {rayjob.SPOT, pods.SPOT} == set(settings.SPOT_TAINT) and {rayjob.GPU} == set(settings.GPU_TAINT)

@@ -1,4 +1,4 @@
-"""Ends what a killed sweep leaves: run beside it as ``python -m components.tune.guard MARKER``.
+"""Ends what a killed sweep leaves: run beside it as ``python -m components.ray.guard MARKER``.
 
 Ray's main processes end with their driver, but its agents stay for minutes when the driver is killed:
 they wait for a server that is gone too. This process reads its standard input, which closes when the

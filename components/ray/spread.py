@@ -67,8 +67,8 @@ def spread(config: Config, call: Callable[[Any], Any], tasks: Sequence[Any], thr
 
 @contextmanager
 def _ray(config: Config) -> Iterator[Any]:
-    from components.tune.local_ray import local_ray, prepare
-    from components.tune.place import joined
+    from components.ray.local import local_ray, prepare
+    from components.ray.place import joined
 
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield sys.modules["ray"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.tune.rayjob import QUEUE, kind
+from components.ray.rayjob import QUEUE, kind
 
 WAITING, RUNNING, SUSPENDED, SUCCEEDED, FAILED, ENDING = (
     "waiting", "running", "suspended", "succeeded", "failed", "ending",

@@ -1,7 +1,7 @@
 """A step by a RayJob, whichever step: how it is handed in, and what its entry point does on the cluster's head.
 
 Both sides meet in object storage. Below a job's own place lie ``job.json`` (what to do), ``result/`` and the small
-objects ``watched`` (this side is alive), ``progress``, ``seen`` and ``error``. components.tune.kuberay follows the job.
+objects ``watched`` (this side is alive), ``progress``, ``seen`` and ``error``. components.ray.kuberay follows the job.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.tune import rayjob
-from components.tune.kuberay import Job
+from components.ray import rayjob
+from components.ray.kuberay import Job
 from seaway.artifacts import canonical_json, record_hash, write_json
 from seaway.closure import code_of
 from seaway.config import Config, project_root
@@ -51,7 +51,7 @@ def run(
     """Hand in the job ``what`` (a key of rayjob.KINDS), whose place is ``at``, and follow it to its end.
 
     Its name is the last part of ``at``. ``record``: what job.json holds beside ``at`` and the configuration, the URI
-    ``data`` among it; ``more``: further arguments of its entry point; ``stale``: as for components.tune.kuberay.Job.
+    ``data`` among it; ``more``: further arguments of its entry point; ``stale``: as for components.ray.kuberay.Job.
     Raises SeawayError with the job's own words when it fails.
     """
     store, whole = shared_storage(config), job_record(config, what, at, record)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from components.tune.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Look, look
-from components.tune.rayjob import API, SPEC, kind
+from components.ray.look import ENDING, FAILED, OVER, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Look, look
+from components.ray.rayjob import API, SPEC, kind
 from seaway.config import Config, duration
 from seaway.errors import Conflict, NotFound, SeawayError
 from seaway.kube_api import Api, Unavailable

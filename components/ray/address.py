@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.tune.needs import Needs
-from components.tune.place import Place, bring, joined, write_beside
+from components.ray.needs import Needs
+from components.ray.place import Place, bring, joined, write_beside
 from seaway import progress
 from seaway.artifacts import write_json
 from seaway.closure import source_hashes

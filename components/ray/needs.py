@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.tune.rayjob import ray_cores
+from components.ray.rayjob import ray_cores
 from seaway.config import Config, StepResources
 from seaway.errors import SeawayError
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.tune.guard import MARKER
+from components.ray.guard import MARKER
 from seaway.errors import SeawayError
 
 ATTEMPTS = 3
@@ -40,6 +40,8 @@ def prepare(own: bool = True) -> None:
     ``own``: for a Ray of this process; one that is joined has its token already.
     """
     os.environ.update(_SETTINGS)
+    # by default its workers give way to all else on the machine: a step would take as long as others please
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if own and "ray" not in sys.modules:
         # a token for this process alone: other users of the machine cannot submit work
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
@@ -75,7 +77,7 @@ def local_ray(cpus: int, gpus: int, memory: int, lost: Callable[[str], None] | N
     marker = secrets.token_hex(16)
     # its own session: what ends this process by its group, or Ctrl-C, does not end the guard
     guard = subprocess.Popen(
-        [sys.executable, "-m", "components.tune.guard", marker], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "components.ray.guard", marker], stdin=subprocess.PIPE, start_new_session=True
     )
     over = threading.Event()
     try:
