@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -55,7 +57,9 @@ def _worker(rank, size, port, until, file, folder):
 
 
 def together(size, until, file, free_port):
-    mp.start_processes(_worker, (size, free_port, until, file, file.parent), nprocs=size, start_method="fork")
+    # a fork of this process would not do: earlier tests may have left threads of torch's in it
+    multiprocessing.set_forkserver_preload([__name__])
+    mp.start_processes(_worker, (size, free_port, until, file, file.parent), nprocs=size, start_method="forkserver")
 
 
 @pytest.fixture

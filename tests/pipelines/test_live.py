@@ -59,6 +59,12 @@ print("after it", flush=True)
 HIDE, SHOW, UP = "\x1b[?25l", "\x1b[?25h", "\x1b[1A"
 
 
+def take_terminal():
+    """Make standard input this process's terminal, so that Ctrl-C is a signal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
+
+
 class Screen:
     """A program in a pseudo-terminal of its own; what it has drawn is kept."""
 
@@ -70,7 +76,7 @@ class Screen:
         kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=project_root(),
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=take_terminal,
             env={**kept, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment},
         )  # fmt: skip
         self.master, self.slave = master, slave

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -78,6 +79,7 @@ def test_without_a_terminal_it_is_refused_with_how_to_go_on(monkeypatch):
 def take_terminal():
     """Make standard input this process's terminal, so that Ctrl-C is a signal."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
 
 
 @pytest.mark.parametrize("keys", [b"y\n", b"yes\n", b"\n", b"n\n", b"\x04", b"\x03"])
