@@ -31,7 +31,6 @@ from seaway.config import load, project_root
 
 DAYS, A_DAY, ROUNDS, BAR = 183, 95_900, 3, 0.7  # ten times the published rows
 CORES = len(os.sched_getaffinity(0))
-NICE = 15  # of Ray's workers, by its default; with less, bare processes would get more of a machine that others use too
 
 
 def rows(seed: int, names: tuple[str, ...]) -> np.ndarray:
@@ -87,7 +86,6 @@ def bare(model: bytes, batch: int, folder: Path, out: Path, first: int, ready: A
     """Score every CORES-th day from ``first`` on; put its seconds in all and those of onnxruntime alone."""
     import onnxruntime
 
-    os.nice(NICE)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
     running = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
