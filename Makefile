@@ -23,7 +23,7 @@ setup: ## install both environments from the lock (the other verbs do it too)
 demo: setup ## the release train, from raw data to a promoted canary [SCALE=small] [DATA=path]
 	@.venv/bin/seaway demo $(OPTIONS)
 
-test: setup lint ## the tests, about ten minutes on two cores
+test: setup lint ## the tests, about fifteen minutes on two cores
 	@.venv/bin/python -m pytest -m "not slow and not infra" -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the long tests: published scale, kill -9 at random moments
