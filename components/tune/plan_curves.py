@@ -78,7 +78,7 @@ class Curves:
 def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float = 1.0) -> Curves:
     """From a sweep's trials.parquet, for trials of ``max_epochs`` and ``patience``; ``cores`` of one trial then.
 
-    An epoch's seconds are those that the trial held its place for, checkpoints and all, where the table has them.
+    An epoch's seconds are those that trials hold their places for, checkpoints and all, where the table has them.
 
     A trial that the scheduler stopped is continued as one that went further did from that epoch on, the nearest in
     value there: its changes in value, at the stopped trial's own pace. A trial whose patience had ended is taken
@@ -89,6 +89,9 @@ def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float =
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     rows = frame.filter(pl.col("epoch").is_not_null()).sort("trial", "epoch")
     whole = [_Measured(part, metric, sign, cores) for part in rows.partition_by("trial", maintain_order=True)]
+    beside = [one.beside for one in whole if one.beside is not None]
+    for one in whole:  # the usual: a trial that was the first of its process waited for imports, and others will not
+        one.seconds = one.seconds + (float(np.median(beside)) if beside else 0.0)
     good = [one for one in whole if one.status != "failed"]
     longest = max((len(one.values) for one in good), default=0)
     if len(good) < LEAST_TRIALS:
@@ -113,8 +116,10 @@ class _Measured:
         self.status = str(part["status"][-1])
         self.values = sign * part[metric].to_numpy().astype(np.float64)
         self.seconds = np.diff(part["seconds"].to_numpy().astype(np.float64), prepend=0.0)
-        if "cpu_seconds" in part.columns and self.seconds.sum() > 0 and part["attempts"][-1] == 1:
-            self.seconds *= max(1.0, float(part["cpu_seconds"][-1]) / cores / float(self.seconds.sum()))
+        self.beside: float | None = None  # seconds an epoch in which the trial held its place and did not train
+        if "cpu_seconds" in part.columns and part["attempts"][-1] == 1:
+            held = float(part["cpu_seconds"][-1]) / cores
+            self.beside = max(0.0, held - float(self.seconds.sum())) / len(self.values)
 
 
 def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: int) -> Curve:

@@ -181,6 +181,13 @@ def test_seconds_are_those_that_a_place_was_held(tmp_path):
     assert read(file, "average_precision", 4, 5, cores=2.0).measured[0].seconds == pytest.approx([2.5] * 4)
 
 
+def test_the_start_of_a_process_is_not_taken_for_the_pace_of_its_first_trial(tmp_path):
+    file = table(tmp_path / "t.parquet", [(FULL, 1.0, "finished")] * 4 + [(FULL[:1], 0.5, "stopped early")])
+    held = pl.when(pl.col("trial") == 4).then(4.5).otherwise(4.0)  # four seconds of imports before its one epoch
+    pl.read_parquet(file).with_columns(cpu_seconds=held, attempts=1).write_parquet(file)
+    assert read(file, "average_precision", 4, 5).measured[4].seconds == pytest.approx([0.5] * 4)
+
+
 def test_in_order_later_trials_are_like_the_later_measured_ones():
     curves = Curves(tuple(Curve(np.full(1, float(i)), np.ones(1), 1) for i in range(16)), "average_precision", 0.0)
     first = [curves.drawn((n,), 0, True).values[0] for n in range(50)]
