@@ -116,24 +116,25 @@ def local_ray(cpus: int, gpus: int, memory: int, lost: Callable[[str], None] | N
 class Early(AbstractContextManager[T]):
     """What ``opened`` opens, begun in a thread at once: ``with`` waits for it. Call ``close`` where nobody may come.
 
-    Ray's servers take seconds to start, and whoever wants them has as much to import.
+    Ray's servers take seconds to start, and whoever wants them has other things to do. ``entered`` is done when
+    ``with`` would not wait.
     """
 
     def __init__(self, opened: AbstractContextManager[T]) -> None:
         self._opened, self._over = opened, threading.Event()
-        self._entered: Future[T] = Future()
+        self.entered: Future[T] = Future()
         threading.Thread(target=self._enter, daemon=True, name="ray-start").start()
 
     def _enter(self) -> None:
         try:
-            self._entered.set_result(self._opened.__enter__())
+            self.entered.set_result(self._opened.__enter__())
         except BaseException as error:
-            self._entered.set_exception(error)
+            self.entered.set_exception(error)
         else:
             self._over.wait()  # the kernel ends Ray's servers when the thread that began them ends
 
     def __enter__(self) -> T:
-        return self._entered.result()
+        return self.entered.result()
 
     def __exit__(self, *error: Any) -> bool | None:
         try:
@@ -143,7 +144,7 @@ class Early(AbstractContextManager[T]):
 
     def close(self) -> None:
         """Leave it, once it is open, unless somebody has."""
-        if not self._over.is_set() and self._entered.exception() is None:
+        if not self._over.is_set() and self.entered.exception() is None:
             self.__exit__(None, None, None)
 
 

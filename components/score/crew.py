@@ -1,10 +1,14 @@
-"""Partitions scored one after the other in this process, or side by side as tasks of Ray."""
+"""Partitions scored one after the other in this process, side by side as tasks of Ray, or first so and then so."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from components.score.model import Model
@@ -15,6 +19,7 @@ from seaway.config import Config
 from seaway.errors import SeawayError
 
 RAY_MEMORY = 80_000_000  # bytes of shared objects, beside the models of slices: names of files and one model
+RAY_START_S = 6.0  # what takes this process less is not worth the start of a Ray
 LOOK_S = 1.0
 
 Done = tuple[Part, dict[str, Any] | str]  # a manifest, or why there is none
@@ -26,20 +31,76 @@ def workers(config: Config) -> int:
 
 def scored(config: Config, todo: Sequence[Part], out: Place, wish: Wish, model: Model) -> Iterator[Done]:
     """Each partition as it is done. SeawayError when Ray is lost: what is done stays done."""
-    if config.ray.substrate == "local" and min(workers(config), len(todo)) <= 1:
-        yield from ((part, attempt(part, out, wish, model)) for part in todo)
-        return
     lost: list[str] = []
-    with _ray(config, out, RAY_MEMORY + sum(map(len, model.files.values())), lost) as ray:
-        task = ray.remote(num_cpus=1, max_retries=2)(attempt)
-        shared = ray.put(model)
-        running = {task.remote(part, out, wish, shared, 1): part for part in todo}
-        while running:
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)
-            if lost:
-                raise SeawayError(f"Ray's {lost[0]} has ended; finished partitions are kept: run again to go on")
-            for reference in ready:
-                yield running.pop(reference), _result(ray, reference)
+    opening = _ray(config, out, RAY_MEMORY + sum(map(len, model.files.values())), lost)
+    if config.ray.substrate != "local":
+        with opening as ray:
+            yield from _spread(ray, todo, out, wish, model, lost)
+    elif workers(config) > 1:
+        yield from _here_first(opening, todo, out, wish, model, lost)
+    else:
+        yield from ((part, attempt(part, out, wish, model)) for part in todo)
+
+
+def _here_first(
+    opening: AbstractContextManager[Any],
+    todo: Sequence[Part],
+    out: Place,
+    wish: Wish,
+    model: Model,
+    lost: list[str],
+) -> Iterator[Done]:
+    """Partitions in a thread of this process until Ray is there; Ray only where it is worth its start."""
+    from components.ray.local import Early
+
+    left, ray, mine, began = deque(todo), None, None, time.perf_counter()
+    try:
+        while left and not (ray and ray.entered.done()):
+            part = left.popleft()
+            mine = _begun(attempt, part, out, wish, model)
+            if ray is None:
+                wait([mine], timeout=LOOK_S)
+                each = (time.perf_counter() - began) / (len(todo) - len(left))
+                if left and (not mine.done() or each * len(left) > RAY_START_S):
+                    ray = Early(opening)
+            wait([mine, ray.entered] if ray else [mine], return_when=FIRST_COMPLETED)
+            if mine.done():
+                yield part, mine.result()
+                mine = None
+        if left:
+            with ray as started:
+                yield from _spread(started, left, out, wish, model, lost)
+        if mine:
+            yield part, mine.result()
+    finally:
+        if ray:
+            ray.close()
+
+
+def _begun(call: Callable[..., Any], *args: Any) -> Future[Any]:
+    """What ``call`` gives, in a thread that does not keep the process from ending."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call(*args))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="score").start()
+    return done
+
+
+def _spread(ray: Any, todo: Sequence[Part], out: Place, wish: Wish, model: Model, lost: list[str]) -> Iterator[Done]:
+    task = ray.remote(num_cpus=1, max_retries=2)(attempt)
+    shared = ray.put(model)
+    running = {task.remote(part, out, wish, shared, 1): part for part in todo}
+    while running:
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)
+        if lost:
+            raise SeawayError(f"Ray's {lost[0]} has ended; finished partitions are kept: run again to go on")
+        for reference in ready:
+            yield running.pop(reference), _result(ray, reference)
 
 
 def attempt(part: Part, out: Place, wish: Wish, model: Model, threads: int = 0) -> dict[str, Any] | str:

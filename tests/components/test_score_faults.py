@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +21,8 @@ from conftest import make_config
 from jobs_world import Played
 from score_world import champion, table, write_days
 
-from components.ray import kuberay
+from components.ray import kuberay, local
+from components.score import crew
 from components.score.model import load
 from components.score.places import Place
 from components.score.step import score_table
@@ -28,7 +30,7 @@ from seaway.config import project_root
 from seaway.errors import SeawayError
 from seaway.storage import Storage
 
-DAYS = 12
+DAYS, MANY = 12, 120  # MANY: with reasons for every row, worth the start of a Ray
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +39,26 @@ def world(tmp_path_factory, toy_hooks):
     folder = tmp_path_factory.mktemp("faults")
     config, spec = make_config(folder, toy_hooks)
     champion(config, spec, folder)
-    write_days(table(rows=6000, days=DAYS), folder / "data")
-    alone = config.model_copy(update={"scoring": config.scoring.model_copy(update={"workers": 1})})
-    score_table(alone, load(config), Place(str(folder / "data")), Place(str(folder / "undisturbed")))
+    alone = with_scoring(config, workers=1)
+    for data, out, days in (("data", "undisturbed", DAYS), ("data-many", "undisturbed-many", MANY)):
+        write_days(table(rows=500 * days, days=days), folder / data)
+        score_table(alone, load(config), Place(str(folder / data)), Place(str(folder / out)))
     return folder, config, files(folder / "undisturbed")
+
+
+def with_scoring(config, **scoring):
+    return config.model_copy(update={"scoring": config.scoring.model_copy(update=scoring)})
 
 
 def files(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((out / "scores").iterdir())}
 
 
-def start(folder: Path, out: Path, *more: str) -> subprocess.Popen:
+def start(folder: Path, out: Path, *more: str, data: str = "data") -> subprocess.Popen:
     """`seaway score`, with reasons for every row: some seconds of work a partition."""
     command = [str(Path(sys.executable).with_name("seaway")), "score"]
     command += ["--workload", str(folder / "workload.yaml"), "--home", str(folder / "home")]
-    command += ["--data", str(folder / "data"), "--out", str(out), "--set", "compute.cpus=2", "--json", *more]
+    command += ["--data", str(folder / data), "--out", str(out), "--set", "compute.cpus=2", "--json", *more]
     return subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -72,30 +79,52 @@ def killed(command: subprocess.Popen) -> None:
     assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_after_kill_9_only_unfinished_partitions_are_scored(world, tmp_path, workers):
-    folder, _, undisturbed = world
-    out, more = tmp_path / "out", ("--log", "--explain", "all", "--set", f"scoring.workers={workers}")
-    first = start(folder, out, *more)
+def wait_for_worker(command: subprocess.Popen) -> None:
+    """Until a partition is scored in a process of Ray's."""
+    deadline = time.monotonic() + 120
+    while not any("ray::attempt" in " ".join(words) for words in below(command).values()):
+        assert command.poll() is None and time.monotonic() < deadline, command.communicate()
+        time.sleep(0.02)
+
+
+def below(command: subprocess.Popen) -> dict[psutil.Process, list[str]]:
+    """The processes that it has started, and their command lines."""
+    found = {}
+    for process in psutil.Process(command.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            found[process] = process.cmdline()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("workers", "days", "more"), [(1, DAYS, ""), pytest.param(2, MANY, "-many", marks=pytest.mark.slow)]
+)
+def test_after_kill_9_only_unfinished_partitions_are_scored(world, tmp_path, workers, days, more):
+    folder, *_ = world
+    out, how = tmp_path / "out", ("--log", "--explain", "all", "--set", f"scoring.workers={workers}")
+    first = start(folder, out, *how, data=f"data{more}")
+    if workers > 1:
+        wait_for_worker(first)
     wait_for(out, 3, first)
     killed(first)
     finished = {p.stem: p.stat().st_mtime_ns for p in out.glob("manifests/*.json")}
     whole = {day: (out / "scores" / f"{day}.parquet").read_bytes() for day in finished}
-    assert 3 <= len(finished) < DAYS
+    assert 3 <= len(finished) < days
     (out / "scores" / ".2024-01-12.0123456789ab.parquet").write_bytes(b"half")  # as a writer that was killed leaves it
-    again = start(folder, out, *more)
+    again = start(folder, out, *how, data=f"data{more}")
     told, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
     summary = json.loads(told)
-    assert (summary["unchanged"], summary["scored"]) == (len(finished), DAYS - len(finished))
+    assert (summary["unchanged"], summary["scored"]) == (len(finished), days - len(finished))
     assert f"{len(finished)} are done already" in said
     assert {day: (out / "scores" / f"{day}.parquet").read_bytes() for day in finished} == whole
     assert {d: (out / "manifests" / f"{d}.json").stat().st_mtime_ns for d in finished} == finished
-    assert sorted(p.name for p in (out / "scores").iterdir()) == sorted(undisturbed), "nothing twice, nothing half"
+    expected = folder / f"undisturbed{more}" / "scores"
+    assert sorted(p.name for p in (out / "scores").iterdir()) == sorted(p.name for p in expected.iterdir())
     made = pl.read_parquet(out / "scores")
-    expected = pl.read_parquet(folder / "undisturbed" / "scores")
-    assert made.drop("reasons").equals(expected)
-    assert sum(len((out / "log" / f"{p.stem}.jsonl").read_text().splitlines()) for p in out.glob("scores/*")) == 6000
+    assert made.drop("reasons").equals(pl.read_parquet(expected)), "nothing twice, nothing half"
+    logs = [(out / "log" / f"{p.stem}.jsonl").read_text().splitlines() for p in out.glob("scores/*")]
+    assert sum(map(len, logs)) == 500 * days
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +140,7 @@ def ray(world):
 
 def at_address(config, **scoring):
     ray = config.ray.model_copy(update={"substrate": "address", "address": "auto"})
-    return config.model_copy(update={"ray": ray, "scoring": config.scoring.model_copy(update=scoring)})
+    return with_scoring(config, **scoring).model_copy(update={"ray": ray})
 
 
 def test_on_ray_the_files_are_those_of_one_process(world, ray, tmp_path):
@@ -205,19 +234,52 @@ def test_a_partition_that_cannot_be_read_is_told_from_ray(world, ray, tmp_path):
     assert len(files(tmp_path / "out")) == DAYS - 1
 
 
+def test_this_process_scores_until_ray_is_there(world, ray, tmp_path, monkeypatch):
+    folder, config, _ = world
+    here, third = [], threading.Event()
+
+    @contextmanager
+    def when_the_third_is_begun(*_):
+        assert third.wait(60)
+        yield ray
+
+    def begun(call, part, *rest, before=crew._begun):
+        here.append(part.name)
+        if len(here) == 3:
+            third.set()
+        return before(call, part, *rest)
+
+    monkeypatch.setattr(crew, "_ray", when_the_third_is_begun)
+    monkeypatch.setattr(crew, "_begun", begun)
+    monkeypatch.setattr(crew, "RAY_START_S", 0.0)
+    config = with_scoring(config, workers=2, explain="all")
+    summary = score_table(config, load(config), Place(str(folder / "data")), Place(str(tmp_path / "out")))
+    assert summary["scored"] == DAYS and len(files(tmp_path / "out")) == DAYS
+    assert 3 <= len(here) < DAYS
+
+
+def test_little_work_starts_no_ray(world, tmp_path, monkeypatch):
+    folder, config, undisturbed = world
+    monkeypatch.setattr(local, "local_ray", None)
+    config = with_scoring(config, workers=2)
+    score_table(config, load(config), Place(str(folder / "data")), Place(str(tmp_path / "out")))
+    assert files(tmp_path / "out") == undisturbed
+
+
 @pytest.mark.slow
 def test_a_ray_that_is_lost_is_told_and_finished_partitions_stay(world, tmp_path):
-    folder, _, undisturbed = world
-    out, more = tmp_path / "out", ("--log", "--explain", "all", "--set", "scoring.workers=2")
-    command = start(folder, out, *more)
-    wait_for(out, 2, command)
-    raylet = next(p for p in psutil.Process(command.pid).children(recursive=True) if p.name() == "raylet")
-    raylet.kill()
+    folder, *_ = world
+    out, how = tmp_path / "out", ("--log", "--explain", "all", "--set", "scoring.workers=2")
+    command = start(folder, out, *how, data="data-many")
+    wait_for_worker(command)
+    next(p for p in below(command) if p.name() == "raylet").kill()
     told, said = command.communicate(timeout=120)
     assert command.returncode == 2, (told, said)
     assert "raylet has ended; finished partitions are kept" in said
-    again = start(folder, out, *more)
+    kept = len(list(out.glob("manifests/*.json")))
+    again = start(folder, out, *how, data="data-many")
     told, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
-    assert json.loads(told)["unchanged"] >= 2
-    assert sorted(p.name for p in (out / "scores").iterdir()) == sorted(undisturbed)
+    assert json.loads(told)["unchanged"] == kept >= 1
+    expected = folder / "undisturbed-many" / "scores"
+    assert pl.read_parquet(out / "scores").drop("reasons").equals(pl.read_parquet(expected))
