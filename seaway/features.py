@@ -106,6 +106,12 @@ class FeatureSpec:
         return tuple(name for part in parts for name in part)
 
     @property
+    def unread(self) -> frozenset[str]:
+        """Inputs of which no feature is made: a text or no value will do as well as a number."""
+        views = {name for view in (*self.windows, *self.latest) for name in (view.key, getattr(view, "value", ""))}
+        return frozenset(self.inputs) - {self.time, *(request.column for request in self.requests)} - views
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the definitions: the feature-view hash that every answer carries."""
         return record_hash(asdict(self))

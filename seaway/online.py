@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,11 +65,11 @@ class OnlineReader:
 
     ``store``: ``{"type": "sqlite", "path": file}`` or ``{"type": "redis", "connection": "host:port"}``;
     ``project``: the Feast project. Each read sees all that other processes have committed before it.
-    ``texts``: inputs that may be texts, as no feature is made of them.
+    Inputs of which no feature is made are not looked at: they are there to route rows to slices.
     """
 
-    def __init__(self, store: Mapping[str, Any], project: str, spec: FeatureSpec, texts: Iterable[str] = ()):
-        self.spec, self._texts = spec, frozenset(texts)
+    def __init__(self, store: Mapping[str, Any], project: str, spec: FeatureSpec):
+        self.spec, self._read = spec, [name for name in spec.inputs if name not in spec.unread]
         self._names = spec.names
         self._keys = {view.key for view in (*spec.windows, *spec.latest)}
         views = {history_view(w): history_features(w) for w in spec.windows} | {v.view: v.names for v in spec.latest}
@@ -103,12 +103,12 @@ class OnlineReader:
 
     def _parse(self, request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         numbers: dict[str, Any] = {}
-        for name in self.spec.inputs:
+        for name in self._read:
             if request.get(name) is None:
                 raise ValueError(f"input {name!r} is missing")
             if name == self.spec.time:
                 numbers[name] = parse_time(request[name])
-            elif not (name in self._texts and isinstance(request[name], str)):
+            else:
                 numbers[name] = _number(name, request[name], whole=name in self._keys)
         return numbers[self.spec.time], numbers
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from seaway import scorer
 from seaway.errors import SeawayError
-from seaway.features import FeatureSpec
 
 FILE = "slices.json"
 GLOBAL = "global"  # what answers call the model of the rows that have none of their own
@@ -49,12 +48,6 @@ class Slices:
         self._sessions: dict[str, Any] = {}
         self._backgrounds: dict[str, tuple[np.ndarray, dict[str, str]]] = {}
         self._lock = threading.Lock()
-
-    def texts(self, spec: FeatureSpec) -> list[str]:
-        """The inputs that a request may give as a text: the slices' column, unless features are made of it."""
-        views = [name for view in (*spec.windows, *spec.latest) for name in (view.key, getattr(view, "value", ""))]
-        used = {spec.time, *(request.column for request in spec.requests), *views}
-        return [self.by] if self.by in spec.inputs and self.by not in used else []
 
     def names(self, values: Iterable[Any]) -> list[str]:
         """By row: the slice whose model scores it, "" for the global model."""

@@ -91,8 +91,7 @@ class ModelServer:
             "stack_update": os.environ.get(UPDATE, ""),
         }
         self._slices = Slices(read, len(self.spec.names)) if (self.bundle / FILE).exists() else None
-        texts = self._slices.texts(self.spec) if self._slices else ()
-        self._reader = OnlineReader(self.online_store, self.project, self.spec, texts)
+        self._reader = OnlineReader(self.online_store, self.project, self.spec)
         self._session = scorer.session(read("model.onnx"), len(self.spec.names))
         self._score(np.zeros((1, len(self.spec.names)), dtype=np.float32))  # the first run is slow
         if self._slices:

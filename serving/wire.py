@@ -76,7 +76,7 @@ def read_request(message: Any, inputs: Sequence[str]) -> tuple[list[dict[str, An
     """The rows of a request, each by input name, what was asked for (``explain``, ``features``), and its id.
 
     Refused (400) unless ``data.names`` are the inputs, in any order, and ``data.ndarray`` has 1 to
-    MAX_ROWS rows of as many numbers or texts. What a value means is for the feature reader to check.
+    MAX_ROWS rows of as many numbers, texts or nulls. What a value means is for the feature reader to check.
     The id is ``meta.puid``, Seldon's word for it; "" when there is none.
     """
     data = message.get("data") if isinstance(message, dict) else None
@@ -98,7 +98,7 @@ def _row(index: int, row: Any, names: list[str]) -> dict[str, Any]:
     if not isinstance(row, list) or len(row) != len(names):
         raise Refused("BAD_SHAPE", f"row {index} must be a list of {len(names)} values")
     for name, value in zip(names, row, strict=True):
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, str, type(None))):
             raise Refused("BAD_VALUE", f"row {index}, {name}: a number or a text is needed")
         if isinstance(value, float) and not abs(value) <= MAX_NUMBER:  # also NaN
             raise Refused("BAD_VALUE", f"row {index}, {name}: {value!r} is out of range")
