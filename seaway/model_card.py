@@ -22,7 +22,7 @@ def model_card(
     ``slices_shown``: at the most as many slices with, and as many without a model of their own; None: all.
     """
     parts = [
-        f"# {name}, version {version}\n\n{_what(model)}",
+        f"# {name}, version {version}\n\n{_what(model, slices)}",
         "## Data\n\n" + _pairs({k: lineage.get(k) for k in ("data_hash", "dataset_hash", "feature_hash")}),
         "## Metrics on held-out rows\n\n" + _metrics(metrics),
         "## Verdict\n\n" + _verdict(verdict),
@@ -34,12 +34,13 @@ def model_card(
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _what(model: dict[str, Any]) -> str:
+def _what(model: dict[str, Any], slices: dict[str, Any] | None) -> str:
     features = model.get("features", {})
     reasons = model.get("reasons", {})
     lines = [
         f"A model of the kind {model.get('kind', 'unknown')} for the workload {model.get('workload', '')}. It gives "
-        f"the probability of the positive class; above {_number(model.get('threshold'))} the decision is 1.",
+        f"the probability of the positive class; from {_number(model.get('threshold'))} on the decision is 1"
+        + (", by the global model; a slice's own model has a threshold of its own." if slices else "."),
         "",
         f"A caller sends {', '.join(features.get('inputs', [])) or 'nothing'}. The {len(reasons)} inputs of the model "
         f"({features.get('version', 'unnamed')}): {', '.join(reasons.values())}.",
@@ -88,12 +89,13 @@ def _slices(slices: dict[str, Any], shown: int | None) -> str:
     for kept in (True, False):
         if not by[kept]:
             continue
-        head = ["value", "test rows", "positives", "own", "global"] if kept else ["falls back", "why"]
+        head = ["value", "test rows", "positives", "own", "global", "threshold"] if kept else ["falls back", "why"]
         rows = []
         for part in by[kept][:shown]:
             test = part.get("test") or {}
             measured = [_number(test.get(name)) for name in ("rows", "positives", "own", "global")]
-            rows.append([str(part["slice"]), *(measured if kept else [part["reason"]])])
+            measured.append(_number(part.get("threshold")))
+            rows.append([str(part["slice"]) or "(empty)", *(measured if kept else [part["reason"]])])
         lines.append(_table(head, rows))
         if len(by[kept]) > len(rows):
             lines.append(f"… and {len(by[kept]) - len(rows)} more: model_card.md and slices.json name them all.")

@@ -23,8 +23,9 @@ def by_slice(
 
     "routed" and "global" are the metric over all rows with and without the slices' models, "difference" their
     paired difference (positive: slices help) with its interval. "slices" has a record for each value of the
-    table: kept, why not, "learnt" (rows, positives, and both models' metric on which it was chosen) and "test"
-    (the same on the test rows; None where rows are missing or of one class). "unknown": rows of other values.
+    table: kept, why not, the threshold of its own model, "learnt" (rows, positives, and both models' metric on
+    which it was chosen) and "test" (the same on the test rows; None where rows are missing or of one class).
+    "unknown": rows of other values.
     """
     routed, alone, gap = compare(metric, scored.model.scores, scored.alone, labels, bootstrap)
     rows_of = dict(places([word(value) for value in values]))
@@ -38,6 +39,7 @@ def by_slice(
                 "slice": value,
                 "kept": kept,
                 "reason": "" if kept else str(learnt.get("reason", "")),
+                "threshold": learnt.get("threshold") if kept else None,
                 "learnt": {name: learnt.get(name) for name in _LEARNT},
                 "test": {
                     "rows": len(here),

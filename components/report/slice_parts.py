@@ -55,6 +55,7 @@ def _row(part: dict[str, Any]) -> Row:
         "positives": learnt["positives"],
         "own": learnt["own"],
         "global": learnt["global"],
+        "threshold": part.get("threshold"),
         "chosen": learnt.get("difference"),
         "test": test,
         "gain": gain,

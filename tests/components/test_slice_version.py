@@ -53,6 +53,10 @@ def test_one_version_names_every_slice_in_tags_record_and_card(version):
     assert [line.split(" |")[0] for line in part.splitlines() if line.startswith("| ")][2:4] == ["| 7", "| north"]
     assert f"| south | {why} |" in part
     table = read_json(Path(found.bundle) / "slices.json")
+    assert "the decision is 1, by the global model; a slice's own model has a threshold of its own" in card
+    for name, kept in table["kept"].items():
+        line = next(line for line in part.splitlines() if line.startswith(f"| {name} |"))
+        assert line.endswith(f"| {kept['threshold']:.4g} |")
     for kept in table["kept"].values():
         assert (Path(found.bundle) / kept["folder"] / "model.onnx").exists()
 
