@@ -20,7 +20,7 @@ from seaway.features import MICRO
 from seaway.hooks import resolve
 from serving import manifests
 from serving.release_plan import online_store, predictor
-from serving.substrate.base import NotFound
+from serving.substrate.base import NotFound, Substrate
 from serving.substrate.local import LocalSubstrate
 
 PREDICTIONS = "/api/v1.0/predictions"
@@ -48,11 +48,7 @@ def serve_champion(
         config.workload.name, config.serving.namespace, [served], image=config.serving.image
     )
     with LocalSubstrate(_home(config), timeout_ms=config.serving.timeout_ms, port=port) as substrate:
-        try:
-            found = substrate.read(config.workload.name)["metadata"]
-            substrate.write({**obj, "metadata": {**obj["metadata"], "resourceVersion": found["resourceVersion"]}})
-        except NotFound:
-            substrate.create(obj)
+        _put(substrate, obj)
         status = substrate.wait_ready(config.workload.name, timeout=90)
         on_event(
             f"version {champion.version} of {config.workload.name} answers at {status.url}{PREDICTIONS}\n"
@@ -61,6 +57,17 @@ def serve_champion(
         while not stop.wait(0.5):
             pass
     on_event("stopped")
+
+
+def _put(substrate: Substrate, obj: Mapping[str, Any]) -> None:
+    """Make ``obj`` the released object, in place of the one of an earlier serving."""
+    try:
+        found = substrate.read(obj["metadata"]["name"])["metadata"]
+    except NotFound:
+        substrate.create(dict(obj))
+        return
+    kept = {key: found[key] for key in ("uid", "resourceVersion", "generation") if key in found}
+    substrate.write({**obj, "metadata": {**obj["metadata"], **kept}})
 
 
 def ask(config: Config, request: Mapping[str, str], *, url: str | None = None, explain: bool = False) -> dict[str, Any]:
@@ -78,7 +85,9 @@ def ask(config: Config, request: Mapping[str, str], *, url: str | None = None, e
         inputs, status = tuple(resolve(config.workload.features, config.root).inputs), url
     if wrong := sorted(set(request) ^ set(inputs)):
         raise SeawayError(f"a request has exactly {', '.join(inputs)}; missing or unknown: {', '.join(wrong)}")
-    values = [_number(request[name]) for name in inputs]
+    columns = config.workload.sources[config.workload.source].columns
+    texts = {name for name, column in columns.items() if column.type == "str"}  # "007" stays what it is
+    values = [request[name] if name in texts else _number(request[name]) for name in inputs]
     tags = {"explain": explain, "features": explain}
     body = {"data": {"names": list(inputs), "ndarray": [values]}, "meta": {"tags": tags}}
     answer = _post(f"{status}{PREDICTIONS}", body)
