@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.slices.column import check_column
 from pipelines.progress import EventStream, OnEvent, shown
 from pipelines.record import Record
 from seaway import alive
 from seaway.artifacts import read_json
 from seaway.config import Config
 from seaway.errors import SeawayError
+from seaway.hooks import resolve
 
 KEEP_RUNS = 10
 
@@ -93,6 +95,8 @@ def run_training(
             return submit(config, on_event=listener, more=more)
     from pipelines.compile import kept
 
+    if config.workload.slices:  # before hours of a sweep
+        check_column(config.workload, resolve(config.workload.features, config.root))
     pipeline = training_pipeline(config.pipeline)
     made = kept(config, pipeline)
     return run_pipeline(pipeline, made, explain=explain, on_event=on_event, runner=runner, more=more)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from components.slices.column import check_column
 from components.slices.crew import crew
 from components.slices.fit import Job, Part, counts
 from components.slices.kept import Kept
@@ -49,10 +50,7 @@ def add_slices(
     if wanted is None:
         return None
     started = time.perf_counter()
-    if wanted.by not in (*spec.names, *spec.inputs):
-        raise SeawayError(
-            f"workload.slices.by is {wanted.by!r}, neither a feature nor an input: a server could not route by it"
-        )
+    check_column(config.workload, spec)
     table = Table(config, spec, dataset, wanted.by)
     if len(table.values) > wanted.maximum:
         raise SeawayError(

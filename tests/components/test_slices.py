@@ -116,3 +116,17 @@ def test_words_of_values_are_the_same_whatever_their_type():
 def test_a_broken_table_is_refused():
     with pytest.raises(SeawayError, match="not a routing table"):
         Slices(lambda name: json.dumps({"by": "x"}).encode(), 4)
+
+
+@pytest.mark.parametrize(("by", "said"), [("failed", "neither a feature nor an input.*take one of"), ("at", "the time")])
+def test_a_column_that_cannot_route_is_refused_before_any_step_runs(toy, by, said):
+    from pipelines.run import run_training
+
+    class Nothing:
+        def run(self, *_):
+            raise AssertionError("a step ran")
+
+    config, _ = toy(slices={"by": by})
+    with pytest.raises(SeawayError, match=said):
+        run_training(config, runner=Nothing())
+    assert not (config.home / "runs").exists()
