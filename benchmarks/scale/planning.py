@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.scale import subject
 from benchmarks.scale.bars import Result, main
 from benchmarks.scale.sweeping import SLOTS, settled, swept
-from components.tune.plan import Fleet
 from components.tune.plan_curves import read
+from components.tune.plan_fleet import Fleet
 from components.tune.planning import planned
 from seaway.cli.plan import HERE_BEGIN
 from seaway.config import StepResources
@@ -36,9 +36,9 @@ BAR = 20.0  # per cent
 def plan(folder: Path, measured: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """What is planned of ``wanted`` from the measured sweep in ``folder``."""
     sweep = settled(folder, **wanted).workload.sweep
-    curves = read(folder / "trials.parquet", sweep.metric, sweep.max_epochs, sweep.patience)
+    curves = read(folder / "trials.parquet", sweep.metric, sweep.max_epochs, sweep.patience, space=sweep.space)
     once = curves.around(measured["seconds"], SLOTS, HERE_BEGIN)
-    fleet = Fleet(SLOTS, SLOTS, begin=HERE_BEGIN, once=once)
+    fleet = Fleet(SLOTS, SLOTS, begin=HERE_BEGIN, once=once, process=curves.process)
     made = planned(sweep, curves, fleet, (sweep.scheduler,), rates=RATES, node=StepResources(cpu=str(SLOTS)))
     return {"once": once, **made["schedulers"][sweep.scheduler]}
 

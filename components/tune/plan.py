@@ -15,33 +15,9 @@ import numpy as np
 
 from components.tune.order import Deciding, deciding, trials
 from components.tune.plan_curves import Curve, Curves
+from components.tune.plan_fleet import EPOCH, LOST, READY, Fleet, Machines
 from components.tune.population import Generations
 from seaway.config import Sweep
-
-_READY, _EPOCH, _LOST = range(3)
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Where the trials run: ``slots`` of them at a time, ``per_node`` on each node.
-
-    Seconds: ``start`` from asking for a node until it takes trials, ``begin`` of beginning a trial, ``again`` of
-    bringing back one that lost its node, ``once`` before all and after all. ``loss`` is the mean time until a node is
-    taken away (exponential), None: never. ``speed``: how much faster an epoch is than where the curves were measured.
-    """
-
-    slots: int
-    per_node: int = 1
-    start: float = 0.0
-    begin: float = 0.0
-    again: float = 0.0
-    once: float = 0.0
-    loss: float | None = None
-    speed: float = 1.0
-
-    @property
-    def nodes(self) -> int:
-        return -(-self.slots // self.per_node)
 
 
 @dataclass
@@ -79,42 +55,6 @@ class Run:
         return float(self.curve.values[: self.done].max()) if self.done else float("-inf")
 
 
-class Machines:
-    """Nodes and the free places on them; tells what happens to them next through ``put``."""
-
-    def __init__(self, fleet: Fleet, draw: np.random.Generator, put: object) -> None:
-        self.fleet, self._draw, self._put = fleet, draw, put
-        self.free: dict[int, int] = {}  # node -> places
-        self.asked: dict[int, float] = {}  # node -> when
-        self._next = 0
-        self._left = fleet.slots  # the last node may have fewer places
-        self._places: dict[int, int] = {}
-        self.held = 0.0
-
-    def ask(self, now: float, places: int | None = None) -> None:
-        node, self._next = self._next, self._next + 1
-        if places is None:
-            places = min(self.fleet.per_node, self._left)
-            self._left -= places
-        self.asked[node], self._places[node] = now, places
-        self._put(now + self.fleet.start, _READY, node)
-
-    def ready(self, node: int, now: float) -> None:
-        self.free[node] = self._places[node]
-        if self.fleet.loss:
-            self._put(now + float(self._draw.exponential(self.fleet.loss)), _LOST, node)
-
-    def lost(self, node: int, now: float) -> None:
-        """It is paid until now, and another of its size is asked for."""
-        self.held += now - self.asked.pop(node)
-        self.free.pop(node)
-        self.ask(now, self._places[node])
-
-    def close(self, now: float) -> float:
-        """Seconds of all nodes together, those that are there still until now."""
-        return self.held + sum(now - at for at in self.asked.values())
-
-
 class Simulation:
     """One sweep of ``trials`` under ``rules`` on ``fleet``; ``curve(index)`` is a trial's."""
 
@@ -137,9 +77,9 @@ class Simulation:
         now = 0.0
         while self._running or self._waiting or self._next < self._trials:
             now, _, kind, who, turn = heapq.heappop(self._events)
-            if kind == _READY:
+            if kind == READY:
                 self._nodes.ready(who, now)
-            elif kind == _LOST:
+            elif kind == LOST:
                 self._lost(who, now)
             else:
                 run = self._running.get(who)
@@ -163,10 +103,10 @@ class Simulation:
                 run = self._following()
                 if run is None:
                     return
-                self._nodes.free[node] -= 1
+                at = now + self._nodes.take(node)
                 self._running[run.index] = run
                 run.node, run.since = node, now
-                self._go_on(run, now + (self._fleet.again if run.begun else self._fleet.begin))
+                self._go_on(run, at + (self._fleet.again if run.begun else self._fleet.begin))
                 run.begun = True
 
     def _following(self) -> Run | None:
@@ -190,7 +130,7 @@ class Simulation:
 
     def _go_on(self, run: Run, at: float) -> None:
         run.turn += 1
-        self._put(at + float(run.curve.seconds[run.done]) / self._fleet.speed, _EPOCH, run.index, run.turn)
+        self._put(at + float(run.curve.seconds[run.done]) / self._fleet.speed, EPOCH, run.index, run.turn)
 
     def _epoch(self, run: Run, now: float) -> bool:
         """An epoch is done; whether that was the trial's last."""
@@ -234,14 +174,18 @@ class Simulation:
             self._waiting.append(run)
 
 
-def simulate(sweep: Sweep, curves: Curves, fleet: Fleet, seed: Sequence[int], rules: Deciding | None = None) -> Tally:
-    """One sweep, its trials drawn from ``curves``; the same seed gives the same. ``rules``: those of ``sweep``."""
-    rules = rules or deciding(sweep, fleet.slots, {})
+def simulate(
+    sweep: Sweep,
+    curves: Curves,
+    fleet: Fleet,
+    seed: Sequence[int],
+    source: Callable[[Deciding], Callable[[int], Curve]] | None = None,
+) -> Tally:
+    """One sweep; the same seed gives the same. Its trials are those of ``source`` under the sweep's rules, in order.
+
+    Without it they are measured ones, drawn from ``curves``.
+    """
+    rules = deciding(sweep, fleet.slots, {})
     in_order = sweep.searcher != "random" and sweep.scheduler != "pbt"
-    return Simulation(
-        trials(sweep),
-        lambda index: curves.drawn((*seed, 0), index, in_order),
-        rules,
-        fleet,
-        np.random.default_rng([*seed, 1]),
-    ).run()
+    curve = source(rules) if source else lambda index: curves.drawn((*seed, 0), index, in_order)
+    return Simulation(trials(sweep), curve, rules, fleet, np.random.default_rng([*seed, 1])).run()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,13 +36,23 @@ class Curve:
 class Curves:
     """``measured``: one a trial, in their order. ``noise``: how much a value moves between epochs by chance alone.
 
-    ``lengths``: epochs that each had in the measured sweep.
+    Of the measured sweep, by trial: ``held``, seconds that it held its place for, ``points``, its parameters (() where
+    the table lacks some), ``paces``, seconds of an epoch after the first (NaN: not known), and ``epochs`` that it had.
+    A first epoch takes ``rate`` as long; ``beside`` are the seconds in which a place is held and nothing trains, of a
+    trial and of each epoch; ``process`` those that its process needs before its first trial.
     """
 
     measured: tuple[Curve, ...]
     metric: str
     noise: float
-    lengths: tuple[int, ...] = ()
+    held: tuple[float, ...] = ()
+    points: tuple[dict[str, Any], ...] = ()
+    paces: tuple[float, ...] = ()
+    epochs: tuple[int, ...] = ()
+    rate: float = 1.0
+    beside: tuple[float, float] = (0.0, 0.0)
+    process: float = 0.0
+    patience: int = 0
 
     def shown(self, value: float) -> float:
         """A value as the metric reads."""
@@ -70,13 +81,17 @@ class Curves:
         ``begin``: seconds of beginning each.
         """
         places = [0.0] * slots
-        for curve, length in zip(self.measured, self.lengths, strict=True):
-            heapq.heappush(places, heapq.heappop(places) + begin + float(curve.seconds[:length].sum()))
+        for held in self.held:
+            heapq.heappush(places, heapq.heappop(places) + begin + held)
         return max(0.0, seconds - max(places))
 
 
-def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float = 1.0) -> Curves:
+def read(
+    file: Path, metric: str, max_epochs: int, patience: int, cores: float = 1.0, space: Iterable[str] = ()
+) -> Curves:
     """From a sweep's trials.parquet, for trials of ``max_epochs`` and ``patience``; ``cores`` of one trial then.
+
+    ``space``: names of the parameters.
 
     An epoch's seconds are those that trials hold their places for, checkpoints and all, where the table has them.
 
@@ -88,10 +103,9 @@ def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float =
     frame = _frame(file, metric)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     rows = frame.filter(pl.col("epoch").is_not_null()).sort("trial", "epoch")
-    whole = [_Measured(part, metric, sign, cores) for part in rows.partition_by("trial", maintain_order=True)]
-    beside = [one.beside for one in whole if one.beside is not None]
-    for one in whole:  # the usual: a trial that was the first of its process waited for imports, and others will not
-        one.seconds = one.seconds + (float(np.median(beside)) if beside else 0.0)
+    whole = [Measured(part, metric, sign, cores) for part in rows.partition_by("trial", maintain_order=True)]
+    held = tuple(float(one.seconds.sum()) + (one.beside or 0.0) for one in whole)
+    rate, beside, process = usual(whole)
     good = [one for one in whole if one.status != "failed"]
     longest = max((len(one.values) for one in good), default=0)
     if len(good) < LEAST_TRIALS:
@@ -108,21 +122,59 @@ def read(file: Path, metric: str, max_epochs: int, patience: int, cores: float =
     steps = [np.diff(one.values[len(one.values) // 2 :]) for one in good if len(one.values) >= 4]
     # half of the squared difference of neighbours is the variance of each
     noise = float(np.median([np.sqrt(np.mean(s**2) / 2) for s in steps])) if steps else 0.0
-    return Curves(tuple(made), metric, noise, tuple(min(len(one.values), max_epochs) for one in whole))
+    names = list(space)
+    firsts = rows.group_by("trial", maintain_order=True).first()
+    known = bool(names) and all(name in rows.columns and not firsts[name].null_count() for name in names)
+    points = tuple(firsts.select(names).to_dicts()) if known else ()
+    paces, epochs = tuple(one.pace for one in whole), tuple(len(one.values) for one in whole)
+    return Curves(tuple(made), metric, noise, held, points, paces, epochs, rate, beside, process, patience)
 
 
-class _Measured:
+class Measured:
+    """One trial as the table has it; ``pace``: seconds of an epoch after the first."""
+
     def __init__(self, part: pl.DataFrame, metric: str, sign: float, cores: float) -> None:
         self.status = str(part["status"][-1])
         self.values = sign * part[metric].to_numpy().astype(np.float64)
         self.seconds = np.diff(part["seconds"].to_numpy().astype(np.float64), prepend=0.0)
-        self.beside: float | None = None  # seconds an epoch in which the trial held its place and did not train
+        self.beside: float | None = None  # seconds in which the trial held its place and did not train
         if "cpu_seconds" in part.columns and part["attempts"][-1] == 1:
             held = float(part["cpu_seconds"][-1]) / cores
-            self.beside = max(0.0, held - float(self.seconds.sum())) / len(self.values)
+            self.beside = max(0.0, held - float(self.seconds.sum()))
+        self.pace = float(np.median(self.seconds[1:])) if len(self.seconds) > 1 else float("nan")
 
 
-def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: int) -> Curve:
+def usual(whole: Sequence[Measured]) -> tuple[float, tuple[float, float], float]:
+    """Rate, beside and process as ``Curves`` has them; every trial's ``seconds`` and ``pace`` become what is usual.
+
+    The first trial of a process waits for imports, which others will not: it takes more than twice what is usual.
+    """
+    whole_besides = [(one.beside, len(one.values)) for one in whole if one.beside is not None]
+    longest = max((count for _, count in whole_besides), default=1)
+    epoch = float(np.median([b / n for b, n in whole_besides if n == longest] or [0.0]))
+    trial = max(0.0, float(np.median([b - epoch * n for b, n in whole_besides] or [0.0])))
+    later = [one for one in whole if len(one.seconds) > 1 and one.pace > 0]
+    paces = [one.pace for one in later]
+    rates = sorted(float(one.seconds[0] / one.pace) for one in later)
+    rate = rates[(len(rates) - 1) // 2] if rates else 1.0
+    begun = []
+    for one in whole:
+        alone = len(one.seconds) == 1
+        first = rate * (max(paces, default=float("inf")) if alone else one.pace)
+        over = max(0.0, (one.beside or 0.0) - trial - epoch * len(one.values))
+        over += max(0.0, float(one.seconds[0]) - first)
+        if over > first > 0:
+            begun.append(over)
+        if one.seconds[0] > 2 * first:
+            one.seconds[0] = rate * float(np.median(paces)) if alone else first
+        elif alone:
+            one.pace = float(one.seconds[0]) / rate
+        one.seconds = one.seconds + epoch
+        one.seconds[0] += trial
+    return rate, (trial, epoch), float(np.median(begun)) if begun else 0.0
+
+
+def _planned(one: Measured, good: list[Measured], max_epochs: int, patience: int) -> Curve:
     values, seconds = list(one.values), list(one.seconds)
     if one.status == "failed":
         values, seconds = values[:max_epochs], seconds[:max_epochs]
@@ -140,10 +192,10 @@ def _planned(one: _Measured, good: list[_Measured], max_epochs: int, patience: i
             values.append(values[-1] + donor.values[len(values)] - donor.values[len(values) - 1])
         seconds.append(usual)
     values, seconds = values[:max_epochs], seconds[:max_epochs]
-    return Curve(np.asarray(values), np.asarray(seconds), _natural_end(values, patience))
+    return Curve(np.asarray(values), np.asarray(seconds), natural_end(values, patience))
 
 
-def _natural_end(values: list[float], patience: int) -> int:
+def natural_end(values: Sequence[float] | np.ndarray, patience: int) -> int:
     """Epochs until the last, or until ``patience`` of them brought nothing better; as ``Training.finished`` has it."""
     best, at = float("-inf"), 0
     for epoch, value in enumerate(values, 1):

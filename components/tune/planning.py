@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from components.tune.plan import Fleet, Tally, simulate
+from components.tune.order import Deciding
+from components.tune.plan import Tally, simulate
 from components.tune.plan_curves import Curves
+from components.tune.plan_fleet import Fleet
+from components.tune.plan_search import TAUGHT, Known, Searched, known
 from seaway.config import StepResources, Sweep
 from seaway.spend import Rates, Use, cores
 
 EDGES = (0.05, 0.5, 0.95)
 HOUR = 3600.0
 POINTS = 60  # of the line of the best so far
+ASKS = 600  # of a searcher that learns, in one plan: each takes about 10 ms
+LEAST = 3  # simulated sweeps of a scheduler that ask
+# by which a sweep takes longer or shorter than its points say: usual deviation of the logarithm. The same sweep run
+# again differed by a third of it; the rest is what a measured sweep does not tell
+SPREAD = 0.3
 
 
 def planned(
@@ -37,9 +47,13 @@ def planned(
     them. USD are None without prices. ``best`` as the metric reads; ``used``: share of the slots' time that trains.
     """
     by: dict[str, Any] = {}
+    told = known(curves, sweep)
+    asking = min(seeds, max(LEAST, ASKS // (TAUGHT * len(schedulers))))
     for scheduler in schedulers:
         changed = sweep.model_copy(update={"scheduler": scheduler})
-        tallies = [simulate(changed, curves, fleet, (seed, number)) for number in range(seeds)]
+        tallies = _searched(changed, curves, told, fleet, seeds, seed, asking) if told else [
+            simulate(changed, curves, fleet, (seed, number)) for number in range(seeds)
+        ]  # fmt: skip
         by[scheduler] = _summary(tallies, curves, sweep.resources, fleet, rates, node, head)
     return {
         "trials": sweep.trials,
@@ -52,6 +66,29 @@ def planned(
         "prices": rates.source,
         "schedulers": by,
     }
+
+
+def _searched(
+    sweep: Sweep, curves: Curves, told: Known, fleet: Fleet, seeds: int, seed: int, asking: int
+) -> list[Tally]:
+    """``seeds`` simulated sweeps, of which the first ``asking`` ask the searcher; the others find what these found.
+
+    The searcher has the seed of the sweep that is planned: where it begins is known. What chance makes is the
+    landscape, and the pace, which is spread evenly over the sweeps.
+    """
+    tallies, found = [], []
+    for number in range(seeds):
+        machine = math.exp(SPREAD * NormalDist().inv_cdf((number + 0.5) / seeds))
+        made: list[Searched] = []
+
+        def source(rules: Deciding, number: int = number, machine: float = machine, made: list = made) -> Any:
+            again = found[number % asking] if number >= asking else ()
+            made.append(Searched(told, sweep, rules, fleet.slots, (seed, number, 0), machine, again))
+            return made[0].curve
+
+        tallies.append(simulate(sweep, curves, fleet, (seed, number), source))
+        found.append(made[0].found)
+    return tallies
 
 
 def _summary(

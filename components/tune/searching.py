@@ -1,69 +1,16 @@
-"""Where the parameters of trials come from: Optuna's samplers, asked and told in the order of trials."""
+"""Ray's side of the search: asked for a trial, it waits until all is known that its parameters rest on."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from components.tune.order import OBJECTIVE, Deciding
 from components.tune.population import Generations
-from components.tune.rungs import Seen
-from components.tune.space import middle
+from components.tune.suggesting import Asked, Suggestions
 from seaway.config import Sweep
-
-STARTUP = 5  # points before TPE has a model: those that end early make many cheap ones
-
-
-class Suggestions:
-    """Optuna behind two questions. The same order of asking and telling gives the same points.
-
-    A trial that was stopped is told as pruned, with its value at its last epoch: the model ranks those by how far
-    they came first. ``first``: points to be suggested before any other. Without any, TPE begins with the middle of the
-    space, for people write a space around what they expect.
-    """
-
-    def __init__(self, sweep: Sweep, space: Mapping[str, Any], first: Sequence[Mapping[str, Any]] = ()) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(direction="maximize", sampler=_sampler(sweep))
-        self._space = dict(space)
-        self._trials: list[optuna.trial.Trial] = []
-        if not first and sweep.searcher == "tpe" and sweep.scheduler != "pbt":
-            first = [middle(space)] if space else []
-        for point in first:
-            self._study.enqueue_trial(dict(point))
-
-    def ask(self) -> dict[str, Any]:
-        """The parameters of the next trial."""
-        trial = self._study.ask(self._space)
-        self._trials.append(trial)
-        return dict(trial.params)
-
-    def tell(self, index: int, seen: Seen) -> None:
-        """How trial ``index`` ended; once each."""
-        trial = self._trials[index]
-        if seen.failed:
-            self._study.tell(trial, state=TrialState.FAIL)
-        elif seen.stopped:
-            last = max(seen.values)
-            trial.report(seen.values[last], step=last)
-            self._study.tell(trial, state=TrialState.PRUNED)
-        else:
-            self._study.tell(trial, seen.last)
-
-
-def _sampler(sweep: Sweep) -> optuna.samplers.BaseSampler:
-    if sweep.searcher == "random" or sweep.scheduler == "pbt":
-        return optuna.samplers.RandomSampler(seed=sweep.seed)
-    return optuna.samplers.TPESampler(
-        seed=sweep.seed, n_startup_trials=STARTUP, multivariate=sweep.scheduler == "bohb", constant_liar=True
-    )
 
 
 class SearchInOrder(Searcher):
@@ -76,8 +23,8 @@ class SearchInOrder(Searcher):
     def __init__(self, suggestions: Suggestions, rules: Deciding) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
         self._suggestions, self._rules = suggestions, rules
+        self._points = Asked(suggestions, rules)
         self._asked = 0
-        self._untold: list[int] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         index = self._asked
@@ -86,11 +33,7 @@ class SearchInOrder(Searcher):
         if isinstance(self._rules, Generations):
             made = self._of_generation(self._rules, index)
         else:
-            for earlier in [i for i in self._untold if self._rules.knows(index, i)]:
-                self._suggestions.tell(earlier, self._rules.seen[earlier])
-                self._untold.remove(earlier)
-            self._untold.append(index)
-            made = {"index": index, "params": self._suggestions.ask()}
+            made = {"index": index, "params": self._points.next(index)}
         self._asked += isinstance(made, dict)
         return made
 

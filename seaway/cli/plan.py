@@ -85,8 +85,9 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
     config = options.config(args, **more)
     sweep = config.workload.sweep
     source = args.source or _newest(config.home)
-    curves = read(source, sweep.metric, sweep.max_epochs, sweep.patience, cores(sweep.resources.cpu))
+    curves = read(source, sweep.metric, sweep.max_epochs, sweep.patience, cores(sweep.resources.cpu), sweep.space)
     fleet, node, head = _fleet(args, config)
+    fleet = replace(fleet, process=curves.process)
     if fleet.once == HERE_ONCE:
         fleet = replace(fleet, once=_around(source, curves, slots_here(config)))
     if args.gpus and not sweep.resources.gpu:
@@ -119,7 +120,7 @@ def _around(source: Path, curves: Any, slots: int) -> float:
 def _fleet(args: argparse.Namespace, config: Config) -> tuple[Any, StepResources, StepResources | None]:
     """Where the sweep is to run, the resources of one node, and those of a head beside them."""
     from components.ray.needs import Needs, slots_here
-    from components.tune.plan import Fleet
+    from components.tune.plan_fleet import Fleet
 
     trial, ray = config.workload.sweep.resources, config.ray
     away = args.gpus or args.slots or ray.substrate == "kuberay"
@@ -147,5 +148,5 @@ def _times(trial: StepResources, number: int) -> StepResources:
 
 
 # seconds of beginning a trial, of bringing one back on another node, and of the sweep around its trials
-HERE_BEGIN, HERE_ONCE = 0.2, 10.0
+HERE_BEGIN, HERE_ONCE = 0.02, 13.0
 AWAY_BEGIN, AWAY_AGAIN, AWAY_ONCE = 1.0, 15.0, 60.0
