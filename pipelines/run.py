@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,15 +142,24 @@ def new_folder(config: Config) -> Path:
     return folder
 
 
-def newest_run(config: Config) -> dict[str, Any]:
-    """The record of the newest training run on this machine that passed; SeawayError when there is none."""
+def newest_run(config: Config, on_event: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """The record of the newest training run on this machine that passed; SeawayError when there is none.
+
+    ``on_event`` gets a line where a newer one has failed.
+    """
+    failed = ""
     for file in sorted((config.home / "runs").glob("*/run.json"), reverse=True):
         record = read_json(file)
         if any(step["name"] == "score" for step in record["steps"]):
             continue
-        if record["status"] == "passed" and "cluster" not in record and record["workload"] == config.workload.name:
+        if "cluster" in record or record["workload"] != config.workload.name:
+            continue
+        if record["status"] == "passed":
+            if failed:
+                on_event(f"the newest run {failed} failed; this is about {record['run']}, the newest that passed")
             return record
-    raise SeawayError(f"there is no finished run in {config.home}: `seaway run` makes one")
+        failed = failed or (str(record["run"]) if record["status"] == "failed" else "")
+    raise SeawayError(f"there is no finished run of {config.workload.name} in {config.home}: `seaway run` makes one")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway.cli import agree, options
+from seaway.cli.release import of_traffic
 from seaway.cli.serving import write_report
 from seaway.config import Config, project_root
 from seaway.processes import die_with_parent
@@ -62,23 +63,18 @@ def _say(text: str) -> None:
 
 
 def _verdict(record: dict[str, Any]) -> None:
-    traffic = record["traffic"]
-    _say(
-        f"=> version {record['candidate']['version']} {record['verdict']} after {traffic['sent']:,} requests, "
-        f"{traffic['failed']} of them failed"
-    )
-    parity = record.get("parity")
-    if parity:
-        _say(
-            f"=> parity: {parity['checked']:,} answers against the offline table: {parity['feature_differences']} "
-            f"features differ, largest score difference {parity['max_score_difference']:.1e}"
-        )
+    served = of_traffic(record)
+    after = f" after {served[0]}" if served else ""
+    _say(f"=> version {record['candidate']['version']} {record['verdict']}{after}")
+    for line in served[1:]:
+        _say(f"=> {line}")
 
 
 def _closing(args: argparse.Namespace, config: Config, page: Path, seconds: float) -> None:
     seaway = _short(Path(sys.argv[0]).absolute())
     mlflow = _short(Path(sys.executable).parent / "mlflow")
-    tail = f" --home {shlex.quote(str(args.home))}" if args.home else ""
+    given = (("--env", args.env if args.env != "local" else None), ("--workload", args.workload), ("--home", args.home))
+    tail = "".join(f" {name} {shlex.quote(str(value))}" for name, value in given if value)
     print(
         f"\nDone in {seconds:.0f} s.\n"
         f"  report     {page.resolve().as_uri()}\n"

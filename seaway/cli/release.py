@@ -6,8 +6,9 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from seaway.cli import options
 from seaway.processes import die_with_parent
@@ -106,13 +107,33 @@ def start(args: argparse.Namespace) -> int:
     die_with_parent()
     config = with_infrastructure(options.config(args))
     catch_up(config)
-    run = newest_run(config)
+    run = newest_run(config, lambda text: print(text, file=sys.stderr))
     request = read_json(Path(run["outputs"]["release"]) / "release.json")
     record = run_release(config, request, run=run, on_event=lambda text: print(f"  {text}", flush=True))
+    for line in of_traffic(record):
+        print(f"  {line}")
     print(f"version {record['candidate']['version']} {record['verdict']}: {record['reason']}")
     if record["verdict"] == PROVISIONAL:
         print("its labels decide: this command, run again, goes on with it, as does `seaway controller` on a cluster")
     return 0 if record["verdict"] in (PROMOTED, PROVISIONAL) else 1
+
+
+def of_traffic(record: Mapping[str, Any]) -> list[str]:
+    """What a release's record says of the requests, by version where some failed, and of parity."""
+    traffic, parity = record.get("traffic") or {}, record.get("parity")
+    lines = []
+    if "sent" in traffic:
+        failed = f"{traffic['failed']:,} of them failed"
+        if traffic["failed"]:
+            parts = [f"{n} {p['failed']:,} of {p['sent']:,}" for n, p in sorted(traffic["by_predictor"].items())]
+            failed += f" ({', '.join(parts)})"
+        lines.append(f"{traffic['sent']:,} requests, {failed}")
+    if parity:
+        lines.append(
+            f"parity: {parity['checked']:,} answers against the offline table: {parity['feature_differences']} "
+            f"features differ, largest score difference {parity['max_score_difference']:.1e}"
+        )
+    return lines
 
 
 def status(args: argparse.Namespace) -> int:

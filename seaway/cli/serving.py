@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def report(args: argparse.Namespace) -> int:
     from pipelines.run import newest_run
 
     config = options.config(args)
-    print(write_report(config, newest_run(config), args.out).resolve().as_uri())
+    run = newest_run(config, lambda text: print(text, file=sys.stderr))
+    print(write_report(config, run, args.out).resolve().as_uri())
     return 0
 
 

@@ -106,3 +106,44 @@ def test_a_defect_is_reported_without_a_stack_trace(monkeypatch, capsys, tmp_pat
     assert "unexpected ZeroDivisionError: halves of nothing" in said
     assert "Traceback" not in said
     assert "Traceback" in Path(said.split()[-1]).read_text()
+
+
+def test_a_release_says_which_version_failed_requests():
+    from seaway.cli.release import of_traffic
+
+    by = {"v1": {"sent": 6961, "failed": 6961}, "v2": {"sent": 6636, "failed": 0}}
+    parity = {"checked": 6636, "feature_differences": 0, "max_score_difference": 0.0}
+    first, second = of_traffic({"traffic": {"sent": 13597, "failed": 6961, "by_predictor": by}, "parity": parity})
+    assert first == "13,597 requests, 6,961 of them failed (v1 6,961 of 6,961, v2 0 of 6,636)"
+    assert second.startswith("parity: 6,636 answers") and "0 features differ" in second
+    assert of_traffic({"traffic": {"sent": 9, "failed": 0}}) == ["9 requests, 0 of them failed"]
+    assert of_traffic({"traffic": {}, "parity": None}) == []  # on a cluster, which sends nothing from here
+
+
+def test_the_newest_run_that_passed_is_taken_and_a_newer_failure_is_said(tmp_path):
+    from pipelines.run import newest_run
+    from seaway.artifacts import write_json
+    from seaway.config import load
+    from seaway.errors import SeawayError
+
+    config, said = load(overrides={"home": str(tmp_path)}), []
+    mine, other = config.workload.name, "another"
+    runs = (("1", mine, "passed"), ("2", mine, "failed"), ("3", other, "failed"))
+    with pytest.raises(SeawayError, match=f"no finished run of {mine}"):
+        newest_run(config)
+    for name, workload, status in runs:
+        record = {"run": name, "workload": workload, "status": status, "steps": []}
+        write_json(tmp_path / "runs" / name / "run.json", record)
+        assert newest_run(config, said.append)["run"] == "1"
+    assert said == ["the newest run 2 failed; this is about 1, the newest that passed"] * 2
+
+
+def test_the_demo_ends_with_commands_for_the_same_workload(capsys, tmp_path):
+    from argparse import Namespace
+
+    from seaway.cli.demo import _closing
+    from seaway.config import load
+
+    args = Namespace(env="local", workload=tmp_path / "my plant.yaml", home=tmp_path)
+    _closing(args, load(overrides={"home": str(tmp_path)}), tmp_path / "page.html", 1.0)
+    assert f"serve --workload '{tmp_path}/my plant.yaml' --home {tmp_path}" in capsys.readouterr().out
