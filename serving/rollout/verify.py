@@ -109,13 +109,18 @@ def _agrees(entry: Mapping[str, Any], state: State, rules: str) -> None:
         ("phase", entry["what"], state.phase),
         ("spec", entry.get("spec"), state.spec),
         ("rules", entry.get("rules", rules), rules),
-        ("evidence", entry.get("evidence"), evidence),
+        ("evidence", _in_order(entry.get("evidence")), _in_order(evidence)),
     )
     for what, said, decided in told:
         if said != decided:
             raise SeawayError(
                 f"its {what} is not what its decision log leads to: {_brief(said)} against {_brief(decided)}"
             )
+
+
+def _in_order(evidence: Any) -> Any:
+    """By guardrail: a state that was stored has them by their letters, one that began anew as the rules do."""
+    return sorted(evidence, key=canonical_json) if isinstance(evidence, list) else evidence
 
 
 def _brief(value: Any) -> str:

@@ -228,6 +228,18 @@ def test_a_release_by_configured_rules_verifies_by_the_rules_of_its_record(confi
     assert not verify(config, world).problem
 
 
+def test_a_release_that_began_anew_by_other_rules_verifies(config):
+    rules = Rules.of(config.release)
+    world = begun(config, rules=replace(rules, ramp=(40,)))
+    play(world, config, steps=3)
+    other = canonical_json(replace(rules, ramp=(50,)).record())
+    world.write(states.annotated(world.read(world.name), {states.RULES: other}))
+    state = play(world, config)
+    assert state.counts["start anew"] == 1
+    assert len(state.evidence) > 1
+    assert not verify(config, world).problem
+
+
 def test_verify_sees_a_ledger_line_that_its_log_does_not_lead_to(config):
     from seaway import ledger
 
