@@ -74,8 +74,10 @@ class Registry:
         return self._shelf.unsound(version)
 
     def rival(self, digest: str) -> Version | None:
-        """The champion that a model competes with: not itself, nor the baseline trained along with it."""
+        """What a model competes with: the champion, or what that had to beat; not itself, nor its own baseline."""
         found = self.find(CHAMPION)
+        if found and found.tags.get("trained_with") == digest and found.tags.get("rival"):
+            found = self.find(found.tags["rival"])
         return None if found is None or found.tags.get("trained_with") == digest else found
 
     # writing

@@ -104,6 +104,20 @@ def test_a_model_does_not_compete_with_itself_or_its_own_baseline(registry, tmp_
     assert registry.rival("another").version == baseline.version
 
 
+def test_the_champion_evaluated_again_competes_with_what_it_had_to_beat(registry, tmp_path):
+    """Else the same run, started again after the promotion, would tell of another comparison."""
+    first = register(registry, tmp_path, "plain", trained_with="first")
+    second = register(registry, tmp_path, "second", trained_with="second", rival=first.version)
+    registry.promote(first.version)
+    assert registry.rival("second").version == first.version
+    registry.promote(second.version)
+    assert registry.rival("second").version == first.version
+    assert registry.rival("third").version == second.version
+    own = register(registry, tmp_path, "own", trained_with="second")
+    registry.tag(second.version, {"rival": own.version})
+    assert registry.rival("second") is None
+
+
 def test_a_registration_that_was_killed_leaves_nothing_behind(registry, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(registry, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
