@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
+from components.score.answers import answers
 from components.score.model import Model
 from components.score.partition import Wish, score
 from components.score.places import Place
@@ -37,13 +38,14 @@ def scored(config: Config, todo: Sequence[Part], out: Place, wish: Wish, model: 
         with opening as ray:
             yield from _spread(ray, todo, out, wish, model, lost)
     elif workers(config) > 1:
-        yield from _here_first(opening, todo, out, wish, model, lost)
+        yield from _here_first(opening, workers(config), todo, out, wish, model, lost)
     else:
         yield from ((part, attempt(part, out, wish, model)) for part in todo)
 
 
 def _here_first(
     opening: AbstractContextManager[Any],
+    many: int,
     todo: Sequence[Part],
     out: Place,
     wish: Wish,
@@ -62,7 +64,7 @@ def _here_first(
                 wait([mine], timeout=LOOK_S)
                 each = (time.perf_counter() - began) / (len(todo) - len(left))
                 if left and (not mine.done() or each * len(left) > RAY_START_S):
-                    ray = Early(opening)
+                    ray = Early(_warm(opening, model, many))
             wait([mine, ray.entered] if ray else [mine], return_when=FIRST_COMPLETED)
             if mine.done():
                 yield part, mine.result()
@@ -75,6 +77,22 @@ def _here_first(
     finally:
         if ray:
             ray.close()
+
+
+@contextmanager
+def _warm(opening: AbstractContextManager[Any], model: Model, many: int) -> Iterator[Any]:
+    """A Ray whose ``many`` workers have done their imports, and opened the model."""
+    with opening as ray:
+        task, shared = ray.remote(num_cpus=1)(_ready), ray.put(model)
+        ray.wait([task.remote(shared) for _ in range(many)], num_returns=many)
+        yield ray
+
+
+def _ready(model: Model) -> None:
+    _threads(1)
+    import polars  # noqa: F401
+
+    answers(model)
 
 
 def _begun(call: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -106,11 +124,15 @@ def _spread(ray: Any, todo: Sequence[Part], out: Place, wish: Wish, model: Model
 def attempt(part: Part, out: Place, wish: Wish, model: Model, threads: int = 0) -> dict[str, Any] | str:
     """A partition's manifest, or why it cannot be scored. ``threads``: that reading takes, 0 for any number."""
     if threads:
-        os.environ.setdefault("POLARS_MAX_THREADS", str(threads))  # read when Polars is imported
+        _threads(threads)
     try:
         return score(part, out, wish, model)
     except SeawayError as error:
         return str(error)
+
+
+def _threads(number: int) -> None:
+    os.environ.setdefault("POLARS_MAX_THREADS", str(number))  # read when Polars is imported
 
 
 def _result(ray: Any, reference: Any) -> dict[str, Any] | str:
