@@ -118,7 +118,9 @@ def test_a_broken_table_is_refused():
         Slices(lambda name: json.dumps({"by": "x"}).encode(), 4)
 
 
-@pytest.mark.parametrize(("by", "said"), [("failed", "neither a feature nor an input.*take one of"), ("at", "the time")])
+@pytest.mark.parametrize(
+    ("by", "said"), [("failed", "neither a feature nor an input.*take one of"), ("at", "the time")]
+)
 def test_a_column_that_cannot_route_is_refused_before_any_step_runs(toy, by, said):
     from pipelines.run import run_training
 
