@@ -7,7 +7,9 @@ reached by a name in the configuration (a workload's hooks) is not visible here 
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from seaway.artifacts import content_hash, record_hash
@@ -20,15 +22,21 @@ def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, st
     A module belongs to the project when its file lies below one of ``roots``; others (the standard
     library, installed packages) are left out. File names are relative to their root.
     """
-    waiting, files = list(modules), {}
+    waiting, seen, files, hashes = list(modules), set(), set(), {}
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         for root in roots:
-            found = [file for file in _files(name, root) if file not in files]
-            for file in found:
-                files[file] = file.relative_to(root).as_posix()
-                waiting += _imports(file, _package(file, root))
-    return {files[file]: content_hash(file) for file in sorted(files)}
+            for file in _files(name, root):
+                if file in files:
+                    continue
+                files.add(file)
+                text, own = file.read_bytes(), file.relative_to(root)
+                hashes[file] = (own.as_posix(), hashlib.sha256(text).hexdigest())
+                waiting += _imports(text, own.parent.parts, str(file))
+    return dict(hashes[file] for file in sorted(hashes))
 
 
 def code_of(*modules: str, also: Path | None = None) -> str:
@@ -50,13 +58,10 @@ def _files(name: str, root: Path) -> Iterator[Path]:
         yield module
 
 
-def _package(file: Path, root: Path) -> tuple[str, ...]:
-    return file.relative_to(root).parent.parts
-
-
-def _imports(file: Path, package: tuple[str, ...]) -> list[str]:
+@lru_cache(maxsize=1024)
+def _imports(text: bytes, package: tuple[str, ...], name: str) -> tuple[str, ...]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
+    for node in _statements(ast.parse(text, filename=name).body):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -64,4 +69,12 @@ def _imports(file: Path, package: tuple[str, ...]) -> list[str]:
             module = ".".join((*base, *([node.module] if node.module else [])))
             # "from a import b": b may be a module
             names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    return names
+    return tuple(names)
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All statements, those within others too; no expression holds an import."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, inner, ()))

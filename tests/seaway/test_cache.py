@@ -122,13 +122,14 @@ def test_the_closure_follows_imports_of_the_project_only(tmp_path):
         tmp_path,
         steps__one="import json\nimport numpy\nfrom core import tools\nfrom . import beside\n",
         steps__beside="def f():\n    from core.deep import x\n",
-        core__tools="",
+        core__tools="try:\n    pass\nexcept E:\n    match x:\n        case 1:\n            import core.deeper\n",
+        core__deeper="",
         core__deep="x = 1",
         core__other="",
         steps__two="",
     )
     found = set(source_hashes(["steps.one"], [root]))
-    assert {"steps/one.py", "steps/beside.py", "core/tools.py", "core/deep.py"} <= found
+    assert {"steps/one.py", "steps/beside.py", "core/tools.py", "core/deep.py", "core/deeper.py"} <= found
     assert not {"core/other.py", "steps/two.py"} & found
     assert not any("numpy" in name or "json" in name for name in found)
 
