@@ -163,5 +163,7 @@ def _as_known(rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, st
     rows = in_order(rows.filter(pl.col(_CREATED).is_not_null()), created=True).with_row_index("__rank")
     rows = rows.with_columns(pl.max_horizontal(_TIME, _CREATED).alias(_KNOWN))
     rows = rows.sort(_KNOWN, "__rank")
+    if rows["__rank"].is_sorted():
+        return rows, _KNOWN  # none arrived after a newer one
     best = pl.col("__rank").cum_max()
     return rows.filter(pl.col("__rank") == (best.over(list(keys)) if keys else best)), _KNOWN

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from seaway.features import MICRO, Window, micros, to_quanta, window_columns
 DAY_SECONDS = 86_400
 _TABLE = 1_000_000  # entries of a table of ranks that are worth it in any case: 8 MB
 _EXACT = 2.0**53
+_STRETCH = 32  # days, at most, that are read in one go
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ class _Entities:
         inside = (keys >= self._low) & (keys <= self.keys[-1])
         return np.where(inside, self._table[np.where(inside, keys - self._low, 0)], -1)
 
+    def places(self, keys: np.ndarray) -> tuple[np.ndarray, int, Any]:
+        """To count by: a number of each key, -1 for one that may be left out; how many there are; those of ours.
+
+        The numbers are what is quickest to have: ranks, or with a table of them the keys less the lowest.
+        """
+        if self._table is None:
+            return self.ranks(keys), len(self), slice(None)
+        place, span = keys - self._low, len(self._table)
+        if len(place) and (place.min() < 0 or place.max() >= span):
+            place = np.where((keys >= self._low) & (place < span), place, -1)
+        return place, span, self.keys - self._low
+
 
 class _Day:
     """A day's events of the known entities, by (entity, second, arrival), and totals within the day.
@@ -87,16 +101,19 @@ class _Day:
 
 
 def _sums(events: Events, entities: _Entities, quantum: float) -> tuple[np.ndarray, np.ndarray]:
-    """As ``_Day.sums``, of a day in which no window begins or ends."""
-    rank = entities.ranks(events.keys)
-    known = rank >= 0
-    rank, quanta = rank[known], to_quanta(events.values[known], quantum)
-    count = np.bincount(rank, minlength=len(entities))
+    """As ``_Day.sums``, of days in which no window begins or ends."""
+    place, places, rows = entities.places(events.keys)
+    known = place >= 0
+    values = events.values
+    if not known.all():
+        place, values = place[known], values[known]
+    quanta = to_quanta(values, quantum)
+    count = np.bincount(place, minlength=places)[rows]
     if np.abs(quanta).sum(dtype=np.float64) < _EXACT:  # then sums of floats are whole numbers too
-        return count, np.bincount(rank, weights=quanta, minlength=len(entities)).astype(np.int64)
-    total = np.zeros(len(entities), np.int64)
-    np.add.at(total, rank, quanta)
-    return count, total
+        return count, np.bincount(place, weights=quanta, minlength=places)[rows].astype(np.int64)
+    total = np.zeros(places, np.int64)
+    np.add.at(total, place, quanta)
+    return count, total[rows]
 
 
 @dataclass(frozen=True)
@@ -108,41 +125,64 @@ class _Before:
 
 
 def window_days(
-    window: Window, first: int, last: int, load: Callable[[int, bool], Events | None]
+    window: Window, first: int, last: int, load: Callable[[range, bool], Events | None]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The window's features of each day from ``first`` to ``last`` (days since 1970, both included), as float32 (n,).
 
-    ``load(day, timed)`` gives a day's events, None where there are none, times only if ``timed``; it is asked for days
-    from ``reach(window)`` before ``first``. Columns are in order of arrival. In memory at once: the events of at most
-    ``reach`` + 2 days, and totals of the entities that have an event from ``first`` to ``last``.
+    ``load(days, timed)`` gives the events of days, None where there are none, times only if ``timed``, and then of one
+    day; it is asked for days from ``reach(window)`` before ``first``. Columns are in order of arrival. In memory at
+    once: the events of at most ``reach`` + 2 days, and totals of the entities that have an event from ``first`` to
+    ``last``.
     """
     found: np.ndarray | None = None
     for day in range(first, last + 1):
-        if (events := load(day, False)) is not None:
+        if (events := load(range(day, day + 1), False)) is not None:
             found = np.unique(events.keys) if found is None else np.union1d(found, events.keys)
     if found is None:
         return
     entities = _Entities(found)
     delay = micros(window.delay) // MICRO
     offsets = [delay, *(delay + micros(length) // MICRO for length in window.windows)]
-    edges = {(-offset // DAY_SECONDS, -(offset // DAY_SECONDS)) for offset in offsets}  # days before its own
     back = reach(window)
+    timed = _timed(first, last, back, offsets)
     days: dict[int, _Day] = {}
     before: dict[int, _Before] = {}
     total = _Before(np.zeros(len(entities), np.int64), np.zeros(len(entities), np.int64))
-    for day in range(first - back, last + 1):
+    for some in _stretches(range(first - back, last + 1), timed):
+        day = some[0]
         before[day] = total
-        timed = day >= first or any(first <= day - edge <= last for pair in edges for edge in pair)
-        events = load(day, timed)
-        if timed:
+        if day in timed:
+            events = load(some, True)
             days[day] = _Day(day, events, entities, window.quantum)
-        if day >= first and events is not None:
-            yield day, _features(window, day, offsets, days, before, len(events.keys))
-        if events is not None:
-            count, quanta = days[day].sums() if timed else _sums(events, entities, window.quantum)
-            total = _Before(total.count + count, total.quanta + quanta)
-        days.pop(day - back, None)
-        before.pop(day - back, None)
+            if day >= first and events is not None:
+                yield day, _features(window, day, offsets, days, before, len(events.keys))
+            sums = days[day].sums()
+        elif day < last - delay // DAY_SECONDS and (events := load(some, False)) is not None:
+            sums = _sums(events, entities, window.quantum)
+        else:
+            continue  # no event, or later than where the last window ends
+        total = _Before(total.count + sums[0], total.quanta + sums[1])
+        for old in [d for d in before if d <= some[-1] - back]:
+            before.pop(old)
+            days.pop(old, None)
+
+
+def _timed(first: int, last: int, back: int, offsets: list[int]) -> set[int]:
+    """The days in which a window begins or ends, and those that are asked for."""
+    edges = {-(-offset // DAY_SECONDS) for offset in offsets} | {offset // DAY_SECONDS for offset in offsets}
+    ends = {day for edge in edges for day in range(first - edge, last - edge + 1)}
+    return {day for day in ends if day >= first - back} | set(range(first, last + 1))
+
+
+def _stretches(days: range, timed: set[int]) -> Iterator[range]:
+    """The days in turn, those in which no window begins or ends several at a time."""
+    start = days.start
+    while start < days.stop:
+        stop = start + 1
+        while start not in timed and stop < days.stop and stop not in timed and stop - start < _STRETCH:
+            stop += 1
+        yield range(start, stop)
+        start = stop
 
 
 def _features(

@@ -174,7 +174,7 @@ def _keys(view: FeatureView) -> list[tuple[str, str]]:
     return [(view.projection.join_key_map.get(name, name), name) for name in names]
 
 
-def _view_rows(config: RepoConfig, view: FeatureView, features: list[str], between: Between) -> pl.DataFrame:
+def _view_rows(config: RepoConfig, view: FeatureView, features: list[str], between: Between) -> pl.LazyFrame:
     """The view's rows under Feast's names, with ``__time`` and ``__created``."""
     source, keys = view.batch_source, [right for _, right in _keys(view)]
     renamed = dict(source.field_mapping)
@@ -183,7 +183,7 @@ def _view_rows(config: RepoConfig, view: FeatureView, features: list[str], betwe
     created = renamed.get(source.created_timestamp_column, source.created_timestamp_column) or None
     rows = asof_join.prepare(rows, keys, time, created, between)
     stamps = ["__time", *(["__created"] if created else [])]
-    return rows.select(*stamps, *dict.fromkeys([*keys, *features])).collect()
+    return rows.select(*stamps, *dict.fromkeys([*keys, *features]))
 
 
 def _join_view(
@@ -205,16 +205,16 @@ def _join_view(
     path = _path(config, view.batch_source)
     if path.is_dir() and (days := parts.days(path)) and first:
         oldest = datetime.combine(min(days), datetime.min.time(), UTC)
-        left = _match_keys(left, _view_rows(config, view, [], (oldest, oldest)), _keys(view))
-        between = lambda *edges: _view_rows(config, view, features, edges)  # noqa: E731
+        left = _match_keys(left, _view_rows(config, view, [], (oldest, oldest)).collect_schema(), _keys(view))
+        between = lambda *edges: _view_rows(config, view, features, edges).collect()  # noqa: E731
         return asof_join.join_backwards(left, moment, between, oldest, _keys(view), names, ttl, known)
-    rows = _view_rows(config, view, features, (first - ttl if ttl and first else None, last))
-    left = _match_keys(left, rows, _keys(view))
+    rows = _view_rows(config, view, features, (first - ttl if ttl and first else None, last)).collect()
+    left = _match_keys(left, rows.schema, _keys(view))
     return asof_join.join(left, moment, rows, _keys(view), names, ttl, known)
 
 
-def _match_keys(left: pl.DataFrame, rows: pl.DataFrame, keys: list[tuple[str, str]]) -> pl.DataFrame:
-    return left.with_columns(pl.col(a).cast(rows.schema[b]) for a, b in keys if left.schema[a] != rows.schema[b])
+def _match_keys(left: pl.DataFrame, schema: pl.Schema, keys: list[tuple[str, str]]) -> pl.DataFrame:
+    return left.with_columns(pl.col(a).cast(schema[b]) for a, b in keys if left.schema[a] != schema[b])
 
 
 def _entities(config: RepoConfig, views: list[FeatureView], period: tuple[datetime, datetime]) -> pl.DataFrame:
@@ -222,7 +222,7 @@ def _entities(config: RepoConfig, views: list[FeatureView], period: tuple[dateti
     if len(keys) != 1:
         raise ValueError("without entity_df all views must have the same join keys; give the entity rows")
     names = [right for _, right in next(iter(keys))]
-    rows = pl.concat([_view_rows(config, view, [], period).select(names) for view in views])
+    rows = pl.concat([_view_rows(config, view, [], period).select(names).collect() for view in views])
     entities = rows.unique(maintain_order=True).sort(names)
     return entities.with_columns(pl.lit(period[1]).cast(asof_join.STAMP).alias(_ENTITY_TIME)).with_row_index(_ROW)
 

@@ -7,6 +7,7 @@ A day is one of UTC; a part holds the rows of that day in the order that the who
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
@@ -29,15 +30,16 @@ def days(table: Path, start: date | None = None, end: date | None = None) -> dic
         what = "is one file, not a folder of days" if table.exists() else "does not exist"
         raise SeawayError(f"{table} {what}: run the step before it with the same `data.engine`")
     found = {}
-    for file in sorted(table.glob(f"*{SUFFIX}")):
-        if file.name.startswith("."):
-            continue  # what a killed writer left
+    for name in sorted(os.listdir(table)):
+        if not name.endswith(SUFFIX) or name.startswith("."):
+            continue  # such as what a killed writer left
         try:
-            day = date.fromisoformat(file.stem)
+            day = date.fromisoformat(name.removesuffix(SUFFIX))
         except ValueError:
-            raise SeawayError(f"{file} is not named by its day, such as 2018-04-01{SUFFIX}: take it away") from None
+            wrong = table / name
+            raise SeawayError(f"{wrong} is not named by its day, such as 2018-04-01{SUFFIX}: take it away") from None
         if (start is None or day >= start) and (end is None or day < end):
-            found[day] = file
+            found[day] = table / name
     return found
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import content_hash, read_json, record_hash, write_json
 from seaway.cache import place
+from seaway.parts import height
 
 INDEX = "shelf.json"
 
@@ -29,6 +31,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._used: dict[str, list[int]] = {}
         self._hashes: dict[str, str] = {}
+        self._facts: dict[str, Any] = {}
         self.taken = self.made = 0
         record: dict[str, Any] = {}
         if folder is not None:
@@ -38,6 +41,7 @@ class Shelf:
                 shutil.rmtree(folder, ignore_errors=True)  # files that nothing vouches for
         self._kept: dict[str, list[int]] = record.get("kept", {})
         self._known: dict[str, str] = record.get("hashes", {})
+        self._told: dict[str, Any] = record.get("facts", {})
 
     @staticmethod
     def key(*ingredients: Any) -> str:
@@ -53,23 +57,46 @@ class Shelf:
             self._hashes[identity] = found
         return found
 
+    def fact(self, key: str, find: Callable[[], Any]) -> Any:
+        """What ``find`` gives: something JSON-able about content that ``key`` names, found once and then remembered.
+
+        The key is of all that decides it, such as a ``digest``, never a name: so nothing remembered can be out of date.
+        """
+        if key in self._facts:
+            return self._facts[key]
+        found = self._told[key] if key in self._told else find()
+        with self._lock:
+            self._facts[key] = found
+        return found
+
+    def rows(self, file: Path) -> int:
+        """How many rows a Parquet file has; of a file that has not changed it is remembered."""
+        return self.fact(f"rows of {self.digest(file)}", lambda: height(file))
+
     def has(self, key: str) -> bool:
         """Whether the part can be taken over."""
-        return self._folder is not None and key in self._kept and self._kept[key] == _mark(self._file(key))
+        return key in self._kept and self._kept[key] == _mark(self._name(key))
 
     def take(self, key: str, target: Path) -> bool:
         """Make ``target`` the kept part, if there is one."""
-        if not self.has(key):
+        return self.take_all({key: target})
+
+    def take_all(self, targets: dict[str, Path]) -> bool:
+        """Make each target the kept part of its key if all of them are there; else none."""
+        if self._folder is None or not all(map(self.has, targets)):
             return False
-        try:
-            os.link(self._file(key), target)  # what is nearly always enough
-        except OSError:
-            place(self._file(key), target)
-            if not target.exists():
-                return False  # another run has just cleared it away
+        for key, target in targets.items():
+            try:
+                os.link(self._name(key), target)  # what is nearly always enough
+            except OSError:
+                place(self._file(key), target)
+                if not target.exists():  # another run has just cleared it away
+                    for made in targets.values():  # who makes them anew must not write into kept ones
+                        made.unlink(missing_ok=True)
+                    return False
         with self._lock:
-            self._used[key] = self._kept[key]
-            self.taken += 1
+            self._used |= {key: self._kept[key] for key in targets}
+            self.taken += len(targets)
         return True
 
     def keep(self, key: str, made: Path) -> None:
@@ -79,7 +106,7 @@ class Shelf:
         if self._folder is None:
             return
         place(made, self._file(key))
-        mark = _mark(self._file(key))
+        mark = _mark(self._name(key))
         with self._lock:
             self._used[key] = self._kept[key] = mark
 
@@ -88,8 +115,8 @@ class Shelf:
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_json(self._folder / INDEX, {"kept": self._used, "hashes": self._hashes})
-        names = {self._file(key).name for key in self._used} | {INDEX}
+        write_json(self._folder / INDEX, {"kept": self._used, "hashes": self._hashes, "facts": self._facts})
+        names = {f"{key}.parquet" for key in self._used} | {INDEX}
         for file in self._folder.iterdir():
             if file.name not in names and not file.name.startswith("."):
                 file.unlink(missing_ok=True)
@@ -98,10 +125,14 @@ class Shelf:
         assert self._folder is not None
         return self._folder / f"{key}.parquet"
 
+    def _name(self, key: str) -> str:
+        """As ``_file``, as text: asked for each part."""
+        return f"{self._folder}/{key}.parquet"
 
-def _mark(file: Path) -> list[int] | None:
+
+def _mark(file: str) -> list[int] | None:
     try:
-        status = file.stat()
+        status = os.stat(file)
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from bisect import bisect_left, bisect_right
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,12 @@ def dataset_by_day(config: Config, spec: FeatureSpec, features: Path, out: Path)
             shelf.keep(keys[day], parts.part(work, day))
     seconds = time.perf_counter() - began
     summary: dict[str, Any] = {"join_seconds": round(seconds, 3), "feature_hash": spec.hash}
-    label = config.workload.label.column
+    label, joined_days = config.workload.label.column, parts.days(work)
+    counts = {
+        day: shelf.fact(f"{label} of {keys[day]}", partial(_labels, file, label)) for day, file in joined_days.items()
+    }
     for name, period in periods.items():
-        summary[name] = _split(name, period, spec.time, label, parts.days(work), out / f"{name}.parquet")
+        summary[name] = _split(name, period, spec.time, label, joined_days, counts, out / f"{name}.parquet")
     shutil.rmtree(work)
     shelf.close()
     return summary | {"days": len(wanted), "days_computed": len(missing)}
@@ -96,14 +101,15 @@ def _day_keys(
     reaches |= {latest.view: micros(latest.ttl) + MICRO for latest in spec.latest}
     views = {}
     for view, reach in reaches.items():
-        digests = {day: shelf.digest(file) for day, file in parts.days(features / f"{view}.parquet").items()}
+        found = parts.days(features / f"{view}.parquet")
+        digests = [(day.isoformat(), shelf.digest(file)) for day, file in found.items()]
         # a row may count from the midnight after its part's day on
-        views[view] = (timedelta(days=-(-reach // DAY) + 1), digests)
+        views[view] = (timedelta(days=-(-reach // DAY) + 1), list(found), digests)
     keys = {}
     for day, file in days.items():
         seen = {
-            view: [(d.isoformat(), digest) for d, digest in digests.items() if day - back <= d <= day]
-            for view, (back, digests) in views.items()
+            view: digests[bisect_left(found, day - back) : bisect_right(found, day)]
+            for view, (back, found, digests) in views.items()
         }
         keys[day] = shelf.key("dataset", about, day.isoformat(), shelf.digest(file), seen)
     return keys
@@ -124,25 +130,41 @@ def _chunks(days: list[date], files: dict[date, Path]) -> list[list[date]]:
     return chunks
 
 
-def _split(name: str, period: Period, column: str, label: str, days: dict[date, Path], out: Path) -> dict[str, Any]:
-    """Write a split's days: links to joined days; a day that the period cuts is written anew."""
+def _labels(file: Path, label: str) -> tuple[int, int]:
+    """How many rows a part has, and the sum of their labels."""
+    found = pl.read_parquet(file, columns=[label])[label]
+    return len(found), int(found.sum())
+
+
+def _split(
+    name: str,
+    period: Period,
+    column: str,
+    label: str,
+    days: dict[date, Path],
+    counts: dict[date, tuple[int, int]],
+    out: Path,
+) -> dict[str, Any]:
+    """Write a split's days: links to joined days; a day that the period cuts is written anew.
+
+    ``counts``: the rows of each day and the sum of their labels.
+    """
     shutil.rmtree(out, ignore_errors=True)
-    written: list[Path] = []
+    written: list[tuple[int, int]] = []
     start, end = period
     for day, file in days.items():
         if not _overlap(day, period):
             continue
         midnight = datetime.combine(day, datetime.min.time())
-        target = parts.part(out, day)
         if start <= midnight and midnight + timedelta(days=1) <= end:
-            place(file, target)
+            place(file, parts.part(out, day))
+            written.append(counts[day])
         else:
-            rows = pl.read_parquet(file).filter(pl.col(column).is_between(start, end, closed="left"))
-            if rows.is_empty():
+            cut = pl.read_parquet(file).filter(pl.col(column).is_between(start, end, closed="left"))
+            if cut.is_empty():
                 continue
-            parts.write(rows, out, day)
-        written.append(target)
+            written.append(_labels(parts.write(cut, out, day), label))
     if not written:
         raise no_event(name, period)
-    count, positives = pl.scan_parquet(written).select(pl.len(), pl.col(label).sum().alias("sum")).collect().row(0)
-    return {"rows": count, "positives": int(positives), "start": str(start), "end": str(end)}
+    rows, positives = map(sum, zip(*written, strict=True))
+    return {"rows": rows, "positives": positives, "start": str(start), "end": str(end)}

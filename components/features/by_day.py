@@ -30,7 +30,7 @@ from seaway.features import DAY, HASH_KEY, FeatureSpec, Window, event_times, req
 from seaway.shelf import Shelf
 
 MAIN = "features"
-Load = Callable[[int, bool], Events | None]
+Load = Callable[[range, bool], Events | None]
 
 
 def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -> dict[str, Any]:
@@ -45,14 +45,10 @@ def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -
         raise SeawayError(f"source {source!r} has no events: there is nothing to compute features of")
     shelf = shelf_of(config, "features")
     keys = _day_keys(workload, spec, events, shelf)
-    tables = [MAIN, *(window.view for window in spec.windows)]
+    folders = {table: out / f"{table}.parquet" for table in (MAIN, *(window.view for window in spec.windows))}
     missing = []
     for day in events:
-        named = {table: f"{keys[day]}-{table}" for table in tables}
-        if all(map(shelf.has, named.values())):
-            for table, key in named.items():
-                shelf.take(key, parts.part(out / f"{table}.parquet", day))
-        else:
+        if not shelf.take_all({f"{keys[day]}-{table}": parts.part(folder, day) for table, folder in folders.items()}):
             missing.append(day)
     tasks = [
         {"workload": workload, "spec": spec.as_record(), "events": valid / f"{source}.parquet", "out": out, "days": run}
@@ -60,14 +56,15 @@ def features_by_day(config: Config, spec: FeatureSpec, valid: Path, out: Path) -
     ]
     for task, _ in zip(tasks, spread(config, compute, tasks, threads=workers()), strict=True):
         for day in task["days"]:
-            for table in tables:
-                shelf.keep(f"{keys[day]}-{table}", parts.part(out / f"{table}.parquet", day))
+            for table, folder in folders.items():
+                shelf.keep(f"{keys[day]}-{table}", parts.part(folder, day))
     for latest in spec.latest:
         _latest(workload, spec, latest, valid, out, shelf)
+    rows = sum(map(shelf.rows, events.values()))
     shelf.close()
     first, last = (events[edge] for edge in (min(events), max(events)))
     return {
-        "rows": pl.scan_parquet(list(events.values())).select(pl.len()).collect().item(),
+        "rows": rows,
         "first_time": str(pl.read_parquet(first, columns=[spec.time])[spec.time].min()),
         "last_time": str(pl.read_parquet(last, columns=[spec.time])[spec.time].max()),
         "days": len(events),
@@ -137,15 +134,15 @@ def compute(task: dict[str, Any]) -> None:
 def _loader(window: Window, spec: FeatureSpec, files: dict[date, Path], source: str) -> Load:
     columns = pl.read_parquet_schema(next(iter(files.values())))
 
-    def load(number: int, timed: bool) -> Events | None:
-        file = files.get(parts.day_at(number))
-        if file is None:
+    def load(numbers: range, timed: bool) -> Events | None:
+        found = [file for number in numbers if (file := files.get(parts.day_at(number)))]
+        if not found:
             return None
         wanted = dict.fromkeys((window.key, window.value, *([spec.time] if timed else [])))
-        rows = pl.read_parquet(file, columns=[name for name in wanted if name in columns])
+        rows = pl.read_parquet(found, columns=[name for name in wanted if name in columns], hive_partitioning=False)
         times = times_of(rows, spec.time) if timed else None
-        if times is not None and len(times) and (times[0] // DAY != number or times[-1] // DAY != number):
-            raise SeawayError(f"{file} has events of another day: it must hold those of its own, by UTC")
+        if times is not None and len(times) and not {times[0] // DAY, times[-1] // DAY} <= set(numbers):
+            raise SeawayError(f"{found[0]} has events of another day: it must hold those of its own, by UTC")
         return Events(keys_of(rows, window.key, source), times, values_of(rows, window.value, source))
 
     return load

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -19,30 +21,33 @@ FILE, ROW, SURPLUS = "__file", "__row", "__surplus"  # SURPLUS: text beyond the 
 
 def write(name: str, source: Source, files: dict[str, Path], target: Path, shelf: Shelf | None) -> int:
     """Stream the rows to ``target``: one file, or with a shelf a part of each file; returns how many."""
-    frames = _frames(name, source, files)
+    code = "" if shelf is None else code_of("components.ingest.table")
+    schemas = _schemas(name, files, shelf, code)
+    texts = _texts(name, source, schemas)
     if shelf is None:
         with atomic_write(target) as temporary:
-            rows = _sink(name, pl.concat(frames.values(), how="diagonal_relaxed"), files, temporary, target)
+            frames = [_frame(name, label, file, schemas[label], texts) for label, file in files.items()]
+            rows = _sink(name, pl.concat(frames, how="diagonal_relaxed"), files, temporary, target)
             if not rows:
                 raise _no_rows(name, files)
         return rows
-    shape = pl.LazyFrame(schema=pl.concat(frames.values(), how="diagonal_relaxed").collect_schema())
-    about = [name, [(c, str(t)) for c, t in shape.collect_schema().items()], code_of("components.ingest.table")]
-    made = []
-    for number, (label, frame) in enumerate(frames.items()):
-        part, key = target / f"{number:06d}.parquet", f"{shelf.key(about, label, shelf.digest(files[label]))}-raw"
+    shape = _shape(schemas.values(), texts)
+    about = [name, [(c, str(t)) for c, t in shape.collect_schema().items()], code]
+    rows = 0
+    for number, (label, file) in enumerate(files.items()):
+        part, key = target / f"{number:06d}.parquet", f"{shelf.key(about, label, shelf.digest(file))}-raw"
         if not shelf.take(key, part):
             with atomic_write(part) as temporary:
-                same = pl.concat([shape, frame], how="diagonal_relaxed")
-                rows = _sink(name, same, {label: files[label]}, temporary, part)
-            if not rows:
+                same = pl.concat([shape, _frame(name, label, file, schemas[label], texts)], how="diagonal_relaxed")
+                filled = _sink(name, same, {label: file}, temporary, part)
+            if not filled:
                 part.unlink()
                 continue
             shelf.keep(key, part)
-        made.append(part)
-    if not made:
+        rows += shelf.fact(f"rows of {key}", partial(height, part))
+    if not rows:
         raise _no_rows(name, files)
-    return pl.scan_parquet(made).select(pl.len()).collect().item()
+    return rows
 
 
 def _sink(name: str, frame: pl.LazyFrame, files: dict[str, Path], file: Path, target: Path) -> int:
@@ -67,10 +72,31 @@ def _culprit(name: str, files: dict[str, Path]) -> SeawayError | None:
     return None
 
 
-def _frames(name: str, source: Source, files: dict[str, Path]) -> dict[str, pl.LazyFrame]:
-    """The rows of each file; a column on whose type the files disagree is text."""
-    frames = {label: _scan(name, label, file) for label, file in files.items()}
-    schemas = {label: frame.collect_schema() for label, frame in frames.items()}
+def _schemas(name: str, files: dict[str, Path], shelf: Shelf | None, code: str) -> dict[str, pl.Schema]:
+    """The columns of each file; those of a file that has not changed are remembered, and read of one such only."""
+    look = lambda label: _scan(name, label, files[label]).collect_schema()  # noqa: E731
+    if shelf is None:
+        return {label: look(label) for label in files}
+    found: dict[str, pl.Schema] = {}
+    schemas = {}
+    for label, file in files.items():
+        try:
+            digest = shelf.digest(file)
+        except OSError as error:
+            raise _unreadable(name, file, error) from None
+        key = f"columns of {shelf.key(code, file.suffix.lower(), digest)}"
+        text = shelf.fact(key, lambda label=label: repr(look(label)))
+        if text not in found:
+            found[text] = look(label)
+        schemas[label] = found[text]
+    return schemas
+
+
+def _texts(name: str, source: Source, schemas: dict[str, pl.Schema]) -> set[str]:
+    """The columns on whose type the files disagree (text and numbers, times with and without a zone).
+
+    They become text, so that validation sees both. SeawayError for a file that lacks a column of the others.
+    """
     wanted = {c for c in source.columns if any(c in schema for schema in schemas.values())}
     for label, schema in schemas.items():
         if lacking := sorted(wanted - set(schema)):
@@ -78,14 +104,18 @@ def _frames(name: str, source: Source, files: dict[str, Path]) -> dict[str, pl.L
                 f"source {name!r}: file {label} has no column {lacking[0]!r}, other files have it. "
                 f"Its columns: {', '.join(c for c in schema if c not in (FILE, ROW, SURPLUS))}"
             )
-    for column in wanted:
-        types = {schema[column] for schema in schemas.values()}
-        if len(types) > 1 and not all(t.is_numeric() for t in types):
-            # files disagree on a type (text and numbers, times with and without a zone): let validation see both
-            frames = {
-                label: frame.with_columns(_as_text(column, schemas[label][column])) for label, frame in frames.items()
-            }
-    return frames
+    types = {column: {schema[column] for schema in schemas.values()} for column in wanted}
+    return {c for c, of in types.items() if len(of) > 1 and not all(t.is_numeric() for t in of)}
+
+
+def _frame(name: str, label: str, file: Path, schema: pl.Schema, texts: set[str]) -> pl.LazyFrame:
+    return _scan(name, label, file).with_columns(_as_text(column, schema[column]) for column in sorted(texts))
+
+
+def _shape(schemas: Iterable[pl.Schema], texts: set[str]) -> pl.LazyFrame:
+    """No rows, with the columns that all files have together."""
+    frames = {repr(s): pl.LazyFrame(schema=s | dict.fromkeys(texts, pl.String)) for s in schemas}
+    return pl.LazyFrame(schema=pl.concat(frames.values(), how="diagonal_relaxed").collect_schema())
 
 
 def _as_text(column: str, dtype: pl.DataType) -> pl.Expr:

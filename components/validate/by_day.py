@@ -34,18 +34,18 @@ WORK = ".judged"
 def validate_by_day(config: Config, raw: Path, out: Path, quarantine: Path) -> dict[str, Any]:
     """As ``step.validate``, with the good rows of every source in a folder of days."""
     workload = config.workload
-    shelf, work = shelf_of(config, "validate"), out / WORK
+    shelf, work, code = shelf_of(config, "validate"), out / WORK, code_of("components.validate.by_day")
     shutil.rmtree(work, ignore_errors=True)
     judged: dict[str, list[Judged]] = {}
     twice: dict[str, pl.DataFrame] = {}
     bad: dict[str, list[pl.LazyFrame]] = {}
     try:
         for name, source in workload.sources.items():
-            judged[name] = judge_table(config, name, source, raw / f"{name}.parquet", work / name, shelf)
+            judged[name] = judge_table(config, name, source, raw / f"{name}.parquet", work / name, shelf, code)
             twice[name] = _twice(source, judged[name])
             bad[name] = [pl.LazyFrame(schema=QUARANTINE)]
             for part in judged[name]:
-                dropped = _dropped(part, twice[name])
+                dropped = _dropped(part, twice[name]) if twice[name].height else twice[name]
                 if part.facts["bad"] or dropped.height:
                     bad[name].append(_bad(name, source, part, dropped))
         with atomic_write(quarantine) as temporary:
@@ -65,7 +65,7 @@ def validate_by_day(config: Config, raw: Path, out: Path, quarantine: Path) -> d
         summary = {}
         for name, source in workload.sources.items():
             table = out / f"{name}.parquet"
-            _arrange(source, judged[name], twice[name], table, shelf)
+            _arrange(source, judged[name], twice[name], table, shelf, code)
             rows, good = counts[name]["in"], counts[name]["good"]
             summary[name] = summarised(rows, good, pl.concat(bad[name]), *_edges(table, source.time))
         shelf.close()
@@ -99,8 +99,6 @@ def _twice(source: Source, judged: list[Judged]) -> pl.DataFrame:
 def _dropped(part: Judged, twice: pl.DataFrame) -> pl.DataFrame:
     """The (index, field, reason) of a stretch's rows among ``twice``."""
     index = pl.col("at") - part.stretch.offset
-    if twice.is_empty():
-        return twice.rename({"at": "index"})
     return twice.select(index.alias("index"), "field", "reason").filter(
         pl.col("index").is_between(0, part.stretch.rows, closed="left")
     )
@@ -116,12 +114,12 @@ def _bad(name: str, source: Source, part: Judged, dropped: pl.DataFrame) -> pl.L
     return bad.select(list(QUARANTINE))
 
 
-def _arrange(source: Source, judged: list[Judged], twice: pl.DataFrame, table: Path, shelf: Shelf) -> None:
+def _arrange(source: Source, judged: list[Judged], twice: pl.DataFrame, table: Path, shelf: Shelf, code: str) -> None:
     """Write the good rows as days, each in order of (time, id); days of the same stretches are taken over."""
     shutil.rmtree(table, ignore_errors=True)
     table.mkdir(parents=True)
-    about = [source.time, source.id, code_of("components.validate.by_day")]
-    dropped = [_dropped(part, twice)["index"].unique().sort().to_list() for part in judged]
+    about = [source.time, source.id, code]
+    dropped = [_dropped(part, twice)["index"].unique().sort().to_list() if twice.height else [] for part in judged]
     made_of: dict[date, list[int]] = {}
     for number, part in enumerate(judged):
         for day in part.facts["days"]:

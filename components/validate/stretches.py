@@ -11,10 +11,8 @@ import polars as pl
 from components.ray.spread import spread
 from components.validate.judge import columns_to_read, explained, judge_rows, nothing_there
 from components.validate.parse import zones
-from seaway.closure import code_of
 from seaway.config import Config, Source
 from seaway.errors import SeawayError
-from seaway.parts import height
 from seaway.shelf import Shelf
 
 ROWS = 500_000  # judged in one go
@@ -47,7 +45,7 @@ def _stretches(file: Path, shelf: Shelf) -> list[Stretch]:
     found: list[Stretch] = []
     offset = 0
     for part in files:
-        rows = height(part)
+        rows = shelf.rows(part)
         for start in range(0, rows, ROWS):
             size = min(ROWS, rows - start)
             found.append(Stretch(part, start, size, offset, shelf.key(shelf.digest(part), start, size)))
@@ -55,8 +53,13 @@ def _stretches(file: Path, shelf: Shelf) -> list[Stretch]:
     return found
 
 
-def judge_table(config: Config, name: str, source: Source, file: Path, work: Path, shelf: Shelf) -> list[Judged]:
-    """Judge every stretch of a raw table, files to ``work``; what was judged by the same rules before is taken over."""
+def judge_table(
+    config: Config, name: str, source: Source, file: Path, work: Path, shelf: Shelf, code: str
+) -> list[Judged]:
+    """Judge every stretch of a raw table, files to ``work``; what was judged by the same rules before is taken over.
+
+    ``code``: hash of the code that decides it.
+    """
     if not file.exists():
         raise nothing_there(file)
     stretches = _stretches(file, shelf)
@@ -75,17 +78,14 @@ def judge_table(config: Config, name: str, source: Source, file: Path, work: Pat
         name,
         source.model_dump(mode="json", exclude={"path", "generator"}),
         zoned,
-        code_of("components.validate.by_day"),
+        code,
     ]
     judged, tasks = [], []
     for number, stretch in enumerate(stretches):
         key = shelf.key("judged", about, stretch.key)
         at = {kind: work / f"{number:06d}-{kind}.parquet" for kind in ("good", "bad", "facts")}
         judged.append((stretch, key, at))
-        if all(shelf.has(f"{key}-{kind}") for kind in at):
-            for kind, target in at.items():
-                shelf.take(f"{key}-{kind}", target)
-        else:
+        if not shelf.take_all({f"{key}-{kind}": target for kind, target in at.items()}):
             tasks.append({"name": name, "source": source, "columns": columns, "zoned": zoned, "key": key, "at": at,
                           "file": stretch.file, "start": stretch.start, "rows": stretch.rows})  # fmt: skip
     for task, _ in zip(tasks, spread(config, judge, tasks), strict=True):

@@ -11,10 +11,11 @@ import pytest
 from components.dataset import by_day
 from components.dataset.step import dataset
 from components.features.step import features
+from components.ingest import table as raw_table
 from components.ingest.step import ingest
 from components.ray import spread
 from components.validate.step import validate
-from seaway import parts
+from seaway import parts, shelf
 from seaway.config import Config, load
 from seaway.errors import SeawayError
 from tests.feature_repo import world
@@ -50,6 +51,13 @@ def same(out: Path, wanted: Path) -> None:
         mine, theirs = pl.read_parquet(out / table), pl.read_parquet(wanted / table)
         assert mine.schema == theirs.schema, table
         assert mine.equals(theirs), table
+
+
+def told_alike(found: dict[str, dict], memory: dict[str, dict]) -> None:
+    """What is told is the same but for seconds and days."""
+    for step in STEPS:
+        told = {k: v for k, v in found[step].items() if "days" not in k and "seconds" not in k}
+        assert told == {k: v for k, v in memory[step].items() if "seconds" not in k}, step
 
 
 def parts_of(file: Path) -> bool:
@@ -106,11 +114,8 @@ def test_all_steps_in_parts_are_those_in_memory_and_a_second_run_computes_nothin
     same(tmp_path / "again", tmp_path / "memory")
     assert (first["features"]["days_computed"], first["dataset"]["days_computed"]) == (24, 15)
     assert (again["features"]["days_computed"], again["dataset"]["days_computed"]) == (0, 0)
-    for step in STEPS:  # what is told is the same but for seconds and days
-        for summary in (first[step], again[step]):
-            assert {k: v for k, v in summary.items() if "days" not in k and "seconds" not in k} == {
-                k: v for k, v in memory[step].items() if "seconds" not in k
-            }
+    for found in (first, again):
+        told_alike(found, memory)
     one = tmp_path / "first" / "dataset" / "train.parquet" / "2024-01-16.parquet"
     assert one.samefile(tmp_path / "again" / "dataset" / "train.parquet" / "2024-01-16.parquet"), "not a copy"
     assert not [p for p in tmp_path.rglob("*") if p.name in (".judged", ".joined")]
@@ -153,6 +158,12 @@ def other_rating(raw):
     rows.with_columns(pl.when(at).then(0.25).otherwise(pl.col("stars")).alias("stars")).write_parquet(file)
 
 
+def numbers_as_text(raw):
+    """One of the two files has text for its numbers: then both are read as text, the unchanged one too."""
+    file = raw / "ratings" / "b.parquet"
+    pl.read_parquet(file).with_columns(pl.col("stars").cast(pl.String)).write_parquet(file)
+
+
 def change(raw, day, expression):
     file = raw / "visits" / f"{day}.csv"
     pl.read_csv(file).with_columns(expression).write_csv(file)
@@ -168,6 +179,7 @@ CHANGES = [
     (bad_row, 0, 0),
     (the_same_id_twice, 12, 14),
     (other_rating, 0, 5),
+    (numbers_as_text, 0, 0),
 ]
 
 
@@ -179,7 +191,7 @@ def test_after_a_change_only_the_days_that_it_reaches_are_computed(tmp_path, raw
     found = built(cfg, tmp_path / "after")
     memory = built(config(tmp_path / "memory home", "memory", raw), tmp_path / "memory")
     same(tmp_path / "after", tmp_path / "memory")
-    assert found["validate"]["visits"] == memory["validate"]["visits"]
+    told_alike(found, memory)
     assert found["features"]["days_computed"] == features_days
     assert found["dataset"]["days_computed"] == dataset_days
 
@@ -194,6 +206,41 @@ def test_a_new_day_computes_itself(tmp_path, raw):
     same(tmp_path / "after", tmp_path / "memory")
     assert found["features"]["days_computed"] == 1
     assert found["dataset"]["days_computed"] == 1
+
+
+def test_of_unchanged_files_nothing_is_read(tmp_path, raw, monkeypatch):
+    cfg, out = config(tmp_path / "home", raw=raw), tmp_path / "out"
+    built(cfg, out)
+    scan, height, read = raw_table._scan, parts.height, []
+    monkeypatch.setattr(raw_table, "_scan", lambda name, label, file: read.append(file.name) or scan(name, label, file))
+    monkeypatch.setattr(shelf, "height", lambda file: read.append(file.name) or height(file))
+    monkeypatch.setattr(by_day, "_labels", lambda file, label: pytest.fail(f"{file} is counted again"))
+    built(cfg, out)
+    assert sorted(read) == ["2024-01-01.csv", "a.parquet"], "one of each kind, for its columns"
+    change(raw, "2024-01-09", pl.col("returned").is_first_distinct().cast(pl.Int64).alias("returned"))
+    read.clear()
+    ingest(cfg.workload, cfg.root, "", tmp_path / "again", None, cfg)
+    assert read.count("2024-01-09.csv") == 2, "for its columns and for its rows"
+
+
+def test_other_labels_are_counted_again(made, before):
+    cfg = config(before / "home", raw=before / "raw")
+    change(before / "raw", "2024-01-20", (1 - pl.col("returned")).alias("returned"))
+    found = built(cfg, before / "out")
+    memory = built(config(before / "memory home", "memory", before / "raw"), before / "memory")
+    told_alike(found, memory)
+
+
+def test_times_with_and_without_a_zone_are_both_read_as_text(tmp_path, raw):
+    file = raw / "ratings" / "b.parquet"
+    rows = pl.read_parquet(file)
+    rows.with_columns(pl.col("rated_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).write_parquet(file)
+    for engine in ("partitions", "memory"):
+        cfg = config(tmp_path / "home", engine, raw)
+        ingest(cfg.workload, cfg.root, "", tmp_path / engine, None, cfg)
+    mine, theirs = (pl.read_parquet(tmp_path / engine / "ratings.parquet") for engine in ("partitions", "memory"))
+    assert mine.equals(theirs)
+    assert mine.schema["rated_at"] == pl.String
 
 
 def test_a_changed_definition_computes_all(made, before):

@@ -17,9 +17,10 @@ def by_day(window, keys, times, values, first=None, last=None):
     """{day: features} of the days from ``first`` to ``last``; and which days were read."""
     days, asked = times // DAY, set()
 
-    def load(day, timed):
-        asked.add(day)
-        rows = days == day
+    def load(some, timed):
+        assert len(some) == 1 or not timed
+        asked.update(some)
+        rows = np.isin(days, some)
         return Events(keys[rows], times[rows] if timed else None, values[rows]) if rows.any() else None
 
     first, last = (days.min() if first is None else first), (days.max() if last is None else last)
@@ -91,6 +92,23 @@ def test_sums_beyond_whole_floats():
     found, _ = by_day(window, keys, times, values, first=3, last=3)
     assert found[3]["m4"].tolist() == [np.float32(2 / 4), np.float32(3 / 5)]
     same(found, {3: whole(window, keys, times, values)[3]})
+
+
+def test_days_between_the_edges_are_read_together_and_those_after_the_last_not_at_all():
+    draw = np.random.default_rng(0)
+    times = np.sort(draw.integers(0, 60 * 86_400, 6000)) * MICRO
+    keys, values = draw.integers(0, 9, 6000), np.ones(6000)
+    window = dataclasses.replace(WINDOW, windows=("1d", "30d"), delay="7d")
+    days, asked = times // DAY, []
+
+    def load(some, timed):
+        asked.append((some.start, some.stop, timed))
+        rows = np.isin(days, some)
+        return Events(keys[rows], times[rows] if timed else None, values[rows])
+
+    found = dict(window_days(window, 50, 50, load))
+    same(found, {50: whole(window, keys, times, values)[50]})
+    assert asked == [(50, 51, False), (13, 14, True), (14, 42, False), (42, 43, True), (43, 44, True), (50, 51, True)]
 
 
 def test_nothing_to_compute():

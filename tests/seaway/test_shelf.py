@@ -3,6 +3,7 @@
 import json
 import os
 
+import polars as pl
 import pytest
 
 from seaway.shelf import INDEX, Shelf
@@ -79,6 +80,48 @@ def test_a_hash_is_remembered_only_while_the_file_is_the_same(tmp_path):
     assert Shelf(tmp_path / "shelf").digest(file) == "remembered"
     file.write_bytes(b"two")
     assert Shelf(tmp_path / "shelf").digest(file) not in (first, "remembered")
+
+
+def test_a_fact_is_found_once_and_kept_while_runs_ask_for_it(kept):
+    shelf = Shelf(kept)
+    assert shelf.fact("rows of 1", lambda: 7) == 7
+    assert shelf.fact("rows of 1", pytest.fail) == 7
+    shelf.fact("rows of 2", lambda: [8, "nine"])
+    shelf.close()
+    shelf = Shelf(kept)
+    assert shelf.fact("rows of 2", pytest.fail) == [8, "nine"]
+    shelf.close()
+    assert Shelf(kept).fact("rows of 1", lambda: "asked again") == "asked again"
+
+
+def test_the_rows_of_a_file_that_was_changed_are_counted_again(tmp_path):
+    file = tmp_path / "rows.parquet"
+    for rows in ([1, 2, 3], [1, 2]):
+        pl.DataFrame({"x": rows}).write_parquet(file)
+        shelf = Shelf(tmp_path / "shelf")
+        assert shelf.rows(file) == len(rows)
+        shelf.close()
+    assert "rows of " + shelf.digest(file) in json.loads((tmp_path / "shelf" / INDEX).read_text())["facts"]
+
+
+def test_parts_are_taken_together_or_not_at_all(kept, tmp_path):
+    shelf = Shelf(kept)
+    (tmp_path / "second").write_bytes(b"more")
+    assert not shelf.take_all({"a": tmp_path / "one", "b": tmp_path / "two"})
+    assert not (tmp_path / "one").exists()
+    shelf.keep("b", tmp_path / "second")
+    assert shelf.take_all({"a": tmp_path / "one", "b": tmp_path / "two"})
+    assert (tmp_path / "two").samefile(tmp_path / "second")
+
+
+def test_what_another_run_cleared_away_meanwhile_leaves_no_link_to_write_into(kept, tmp_path, monkeypatch):
+    shelf = Shelf(kept)
+    (tmp_path / "second").write_bytes(b"more")
+    shelf.keep("b", tmp_path / "second")
+    monkeypatch.setattr(shelf, "has", lambda key: True)
+    (kept / "b.parquet").unlink()
+    assert not shelf.take_all({"a": tmp_path / "one", "b": tmp_path / "two"})
+    assert not (tmp_path / "one").exists()
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):
