@@ -225,7 +225,7 @@ def test_of_unchanged_files_nothing_is_read(tmp_path, raw, monkeypatch):
 
 def test_other_labels_are_counted_again(made, before):
     cfg = config(before / "home", raw=before / "raw")
-    change(before / "raw", "2024-01-20", (1 - pl.col("returned")).alias("returned"))
+    change(before / "raw", "2024-01-14", (1 - pl.col("returned")).alias("returned"))
     found = built(cfg, before / "out")
     memory = built(config(before / "memory home", "memory", before / "raw"), before / "memory")
     told_alike(found, memory)
