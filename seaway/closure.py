@@ -6,23 +6,14 @@ reached by a name in the configuration (a workload's hooks) is not visible here 
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from seaway.artifacts import content_hash, record_hash
 from seaway.config import project_root
-
-# a statement begins a line, or follows one or a colon on its line; looked ahead: what reads like one may hold another
-_STATEMENT = re.compile(
-    r"(?:^|[;:])(?=[ \t\f]*(?:"
-    r"from([ \t\f.]+)([\w.]*)[ \t\f]*\bimport\b[ \t\f]*(?:\(((?:#.*|[^)#])*)\)|([^\n;(]*))"
-    r"|import[ \t\f]+([^\n;]+)))",
-    re.MULTILINE,
-)
-_CONTINUED, _COMMENT = re.compile(r"\\\n"), re.compile(r"#.*")
 
 
 def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, str]:
@@ -44,7 +35,7 @@ def source_hashes(modules: Iterable[str], roots: Sequence[Path]) -> dict[str, st
                 files.add(file)
                 text, own = file.read_bytes(), file.relative_to(root)
                 hashes[file] = (own.as_posix(), hashlib.sha256(text).hexdigest())
-                waiting += _imports(text, own.parent.parts)
+                waiting += _imports(text, own.parent.parts, str(file))
     return dict(hashes[file] for file in sorted(hashes))
 
 
@@ -68,27 +59,22 @@ def _files(name: str, root: Path) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=1024)
-def _imports(text: bytes, package: tuple[str, ...]) -> tuple[str, ...]:
-    """The modules that a source may import, and more names: what reads like an import within a text is one here.
-
-    A parse takes ten times as long, and a name that is no module of the project adds nothing.
-    """
-    lines = text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+def _imports(text: bytes, package: tuple[str, ...], name: str) -> tuple[str, ...]:
     names: list[str] = []
-    for source in {lines, _CONTINUED.sub(" ", lines)}:  # both: a comment's last \ continues nothing
-        for found in _STATEMENT.finditer(source):
-            dots, module, inside, line, plain = found.groups()
-            if plain is not None:
-                names += _names(plain)
-                continue
-            level = dots.count(".")
-            base = package[: len(package) - level + 1] if level else ()
-            module = ".".join((*base, *([module] if module else [])))
+    for node in _statements(ast.parse(text, filename=name).body):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
             # "from a import b": b may be a module
-            names += [module, *(f"{module}.{name}" for name in _names(line if inside is None else inside))]
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return tuple(names)
 
 
-def _names(listed: str) -> list[str]:
-    """Of "a, b as c": a and b."""
-    return [words[0] for item in _COMMENT.sub("", listed).split(",") if (words := item.split())]
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All statements, those within others too; no expression holds an import."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, inner, ()))

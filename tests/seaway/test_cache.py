@@ -1,16 +1,13 @@
 """The step cache: what counts as a change, what it says about it, and that a result is whole or absent."""
 
-import ast
 import json
 import os
 from dataclasses import replace
 
 import pytest
 
-from seaway import closure
 from seaway.cache import Ingredients, StepCache, hashes, place
 from seaway.closure import source_hashes
-from seaway.config import project_root
 from seaway.storage import Storage
 
 WHAT = Ingredients("join", {"a.py": "1", "b.py": "2"}, {"scale": "tiny", "delay": "7d"}, {"rows": "r"})
@@ -135,45 +132,6 @@ def test_the_closure_follows_imports_of_the_project_only(tmp_path):
     assert {"steps/one.py", "steps/beside.py", "core/tools.py", "core/deep.py", "core/deeper.py"} <= found
     assert not {"core/other.py", "steps/two.py"} & found
     assert not any("numpy" in name or "json" in name for name in found)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "x = 1; import core.deep",
-        "if x: import json, core.deep as d",
-        "from core import (  # see (below)\n    another,\n    deep,\n)",
-        "from \\\n  core import \\\n  deep",
-        "# a path ends in \\\nimport core.deep",
-        "\timport\tcore.deep\r",
-        '"""\nfrom core import (what is\n"""\nimport core.deep\nx = ()\n',  # what reads like an import hides none
-        '"""\nfrom\n"""\nfrom .. core.deep import *',
-        "from.. core.deep import x",
-        "class A:\n  def f(self):\n    async def g():\n      from core.deep import x",
-    ],
-)
-def test_every_way_to_write_an_import_is_seen(tmp_path, text):
-    root = project(tmp_path, steps__one=text, core__deep="", core__other="")
-    found = set(source_hashes(["steps.one"], [root]))
-    assert "core/deep.py" in found
-    assert "core/other.py" not in found
-
-
-def test_of_the_project_all_imports_are_found_that_a_parse_finds():
-    root = project_root()
-    sources = [f for name in ("seaway", "components", "pipelines", "serving") for f in (root / name).rglob("*.py")]
-    assert len(sources) > 150
-    for file in sources:
-        text, package = file.read_bytes(), file.relative_to(root).parent.parts
-        wanted = set()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Import):
-                wanted |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                base = package[: len(package) - node.level + 1] if node.level else ()
-                module = ".".join((*base, *([node.module] if node.module else [])))
-                wanted |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-        assert wanted <= set(closure._imports(text, package)), file
 
 
 def test_a_change_in_an_imported_file_changes_its_hash_alone(tmp_path):
