@@ -64,7 +64,8 @@ def draw(scale: str, file: Path) -> None:
 
 
 def _run(task: dict[str, Any]) -> dict[str, Any]:
-    import pandera.polars  # noqa: F401
+    import pandera.polars
+    import pandera.strategies.base_strategies  # noqa: F401 (at its first check; with Hypothesis, where that is installed)
     import polars  # noqa: F401
 
     from components.dataset.step import dataset

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import pandera.polars as pa
@@ -45,7 +43,6 @@ def table_schema(source: Source) -> pa.DataFrameSchema:
 
 def failures(schema: pa.DataFrameSchema, table: pl.DataFrame) -> pl.DataFrame:
     """The (index, field, reason) of every value of ``table`` that breaks the schema; index is the row's position."""
-    _without_strategies()
     try:
         schema.validate(table, lazy=True)
         return pl.DataFrame(schema=FAILURES)
@@ -58,21 +55,6 @@ def failures(schema: pa.DataFrameSchema, table: pl.DataFrame) -> pl.DataFrame:
         pl.col("column").alias("field"),
         pl.col("check").replace({"not_nullable": EMPTY}).alias("reason"),
     )
-
-
-@cache
-def _without_strategies() -> None:
-    """Let Pandera begin without Hypothesis, which it takes in at its first check to draw examples: nobody here does.
-
-    It costs more than the checks. Pandera does without where it is not installed; all others have it as ever.
-    """
-    if "hypothesis" in sys.modules:
-        return
-    sys.modules["hypothesis"] = None  # type: ignore[assignment]  as if it were not installed
-    try:
-        import pandera.strategies.base_strategies  # noqa: F401
-    finally:
-        del sys.modules["hypothesis"]
 
 
 def _checks(name: str, column: Column) -> Iterator[pa.Check]:
